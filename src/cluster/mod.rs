@@ -1,1 +1,5 @@
-//! cluster
+//! The cluster: its metadata and settings, who may change them, and this node's replicas.
+#![forbid(unsafe_code)]
+
+pub mod metadata;
+pub mod records;
