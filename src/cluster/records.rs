@@ -10,7 +10,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 /// Version of the bytes below. A record or field that is added makes it the next number.
 const RECORDS_VERSION: u32 = 1;
 
-/// Bytes of the head in front of the rkyv value: the version, then zeroes.
+/// Bytes of the head in front of the rkyv value: the version, then the value's length.
 const HEAD_BYTES: usize = 8;
 
 /// One partition as it is from now on.
@@ -36,7 +36,9 @@ pub struct BrokerRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum MetadataRecord {
     /// The cluster's id: the first record of every log.
-    Cluster { cluster_id: String },
+    Cluster {
+        cluster_id: String,
+    },
     /// A broker is there, or has moved.
     BrokerRegistered(BrokerRecord),
     /// A topic with all its partitions and settings.
@@ -78,8 +80,9 @@ pub enum MetadataRecord {
 pub fn encode_records(records: &Vec<MetadataRecord>) -> Vec<u8> {
     let body = rkyv::to_bytes::<rancor::Error>(records).expect("records hold only plain values");
     let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
+    let body_bytes = u32::try_from(body.len()).expect("a batch of records is far below 4 GiB");
     bytes.extend_from_slice(&RECORDS_VERSION.to_le_bytes());
-    bytes.resize(HEAD_BYTES, 0);
+    bytes.extend_from_slice(&body_bytes.to_le_bytes());
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -96,6 +99,10 @@ pub fn decode_records(bytes: &[u8]) -> Result<Vec<MetadataRecord>, RecordsError>
     if version != RECORDS_VERSION {
         return Err(RecordsError::Version { version });
     }
+    let body_bytes = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    if body_bytes != body.len() {
+        return Err(RecordsError::Short { bytes: bytes.len() });
+    }
     let mut aligned: AlignedVec = AlignedVec::with_capacity(body.len());
     aligned.extend_from_slice(body); // rkyv reads only aligned memory
     rkyv::from_bytes::<Vec<MetadataRecord>, rancor::Error>(&aligned)
@@ -105,7 +112,7 @@ pub fn decode_records(bytes: &[u8]) -> Result<Vec<MetadataRecord>, RecordsError>
 /// Why an entry's bytes are no records.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordsError {
-    #[error("metadata records of {bytes} bytes are too short for their head")]
+    #[error("metadata records of {bytes} bytes are not as long as their head says")]
     Short { bytes: usize },
     #[error("metadata records of version {version}, this program knows up to {RECORDS_VERSION}")]
     Version { version: u32 },
