@@ -46,7 +46,8 @@ impl LeaderEpoch {
     pub const UNKNOWN: LeaderEpoch = LeaderEpoch(-1);
 }
 
-/// Id of a topic for its whole life; a topic created again under the same name gets another (KIP-516).
+/// Id of a topic for its whole life; one created again under the same name gets another
+/// (KIP-516).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u128);
 
@@ -54,7 +55,8 @@ impl TopicId {
     /// Kafka's "no id": a request that names the topic instead.
     pub const ZERO: TopicId = TopicId(0);
 
-    /// A random version 4 id whose text does not begin with a dash, as a shell would take that for a flag.
+    /// A random version 4 id whose text does not begin with a dash: a shell would take that for a
+    /// flag.
     pub fn random() -> TopicId {
         loop {
             let id = TopicId(uuid::Uuid::new_v4().as_u128());

@@ -7,23 +7,23 @@ pub const KIB: usize = 1024;
 /// Bytes in a MiB.
 pub const MIB: usize = 1024 * KIB;
 
-/// Position, length and address of every direct read and write are multiples of this many bytes: the
-/// physical block of the disks we serve. The logical block may be 512, but a write of less than 4 KiB
-/// costs the device a read.
+/// Position, length and address of every direct read and write are multiples of this many bytes:
+/// the physical block of the disks we serve. The logical block may be 512, but a write of less than
+/// 4 KiB costs the device a read.
 pub const DIRECT_ALIGN_BYTES: usize = 4096;
 
 /// Largest request frame, bytes: Kafka's default of `socket.request.max.bytes`.
 pub const REQUEST_BYTES_MAX: usize = 100 * MIB;
 
-/// Largest record batch, bytes: Kafka's default of `message.max.bytes` (1 MiB and the 12-byte head of
-/// a message set).
+/// Largest record batch, bytes: Kafka's default of `message.max.bytes` (1 MiB and the 12-byte head
+/// of a message set).
 pub const MESSAGE_BYTES_MAX: usize = MIB + 12;
 
 /// Largest segment file, bytes: index positions are 32 bit, as in Kafka.
 pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
-/// Longest topic name, bytes: Kafka's bound; with a partition number and a suffix it still fits in a
-/// file name of 255 bytes.
+/// Longest topic name, bytes: Kafka's bound; with a partition number and a suffix it still fits in
+/// a file name of 255 bytes.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// Most shards in a process: ids are 16 bit and the mesh holds a queue for each pair.

@@ -41,7 +41,8 @@ impl Stage {
         self.0.borrow_mut().saturating_record(us.clamp(1, STAGE_US_MAX));
     }
 
-    /// The time in µs that `quantile` (0.0 to 1.0) of the samples did not exceed; 0 without samples.
+    /// The time in µs that `quantile` (0.0 to 1.0) of the samples did not exceed; 0 if there are
+    /// none.
     pub fn quantile_us(&self, quantile: f64) -> u64 {
         self.0.borrow().value_at_quantile(quantile)
     }
