@@ -3,3 +3,4 @@
 
 pub mod metadata;
 pub mod records;
+pub mod settings;

@@ -1,0 +1,260 @@
+//! Where a setting's value comes from: the layers, strongest first, and the answer to "describe".
+//!
+//! A topic's own value, then this broker's, then all brokers', then the file's and flags', then the
+//! default. A topic setting without a value of its own asks for its broker settings in their order.
+
+use super::{BROKER_SETTINGS, Kind, TOPIC_SETTINGS, TopicSetting, Update, broker_setting};
+use crate::base::ids::NodeId;
+use crate::cluster::metadata::{Image, Overrides};
+
+/// Layer that a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Topic,
+    Broker,
+    AllBrokers,
+    /// The file or flags that the node was started with.
+    Fixed,
+    Default,
+}
+
+impl Source {
+    /// Kafka's number of the source in a DescribeConfigs answer.
+    pub fn number(self) -> i8 {
+        match self {
+            Source::Topic => 1,
+            Source::Broker => 2,
+            Source::AllBrokers => 3,
+            Source::Fixed => 4,
+            Source::Default => 5,
+        }
+    }
+}
+
+/// A value that would be in force if those before it were not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SynonymValue {
+    pub name: &'static str,
+    pub value: String,
+    pub source: Source,
+}
+
+/// One setting as DescribeConfigs shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    pub name: &'static str,
+    pub value: Option<String>,
+    pub source: Source,
+    pub kind: Kind,
+    pub read_only: bool,
+    pub sensitive: bool,
+    pub synonyms: Vec<SynonymValue>,
+    pub doc: &'static str,
+}
+
+/// The layers of one broker's values.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'a> {
+    broker: Option<&'a Overrides>,
+    all_brokers: Option<&'a Overrides>,
+    fixed: &'a Overrides,
+}
+
+/// Broker settings that one broker setting falls back on, in Kafka's order.
+const BROKER_FALLBACKS: &[(&str, &[&str])] = &[
+    ("log.flush.interval.ms", &["log.flush.scheduler.interval.ms"]),
+    ("log.retention.minutes", &["log.retention.hours"]),
+    ("log.retention.ms", &["log.retention.minutes", "log.retention.hours"]),
+    ("log.roll.jitter.ms", &["log.roll.jitter.hours"]),
+    ("log.roll.ms", &["log.roll.hours"]),
+];
+
+impl<'a> Layers<'a> {
+    /// Only what the node was started with, and the defaults.
+    pub fn of_file(fixed: &'a Overrides) -> Layers<'a> {
+        Layers { broker: None, all_brokers: None, fixed }
+    }
+
+    /// The layers of `node_id` in this image, above what it was started with.
+    pub fn of_image(image: &'a Image, node_id: NodeId, fixed: &'a Overrides) -> Layers<'a> {
+        Layers {
+            broker: image.broker_overrides(node_id).map(AsRef::as_ref),
+            all_brokers: Some(image.default_broker_overrides()),
+            fixed,
+        }
+    }
+
+    /// The values of a broker setting, strongest first.
+    fn broker_values(self, name: &str) -> impl Iterator<Item = (Source, &'a str)> {
+        let of = move |layer: Option<&'a Overrides>| layer.and_then(|layer| layer.get(name));
+        let set = [
+            (Source::Broker, of(self.broker)),
+            (Source::AllBrokers, of(self.all_brokers)),
+            (Source::Fixed, of(Some(self.fixed))),
+        ];
+        let default = broker_setting(name).and_then(|setting| setting.default);
+        let set = set.into_iter().filter_map(|(source, value)| Some((source, value?.as_str())));
+        set.chain(default.map(|default| (Source::Default, default)))
+    }
+
+    /// The value in force of a broker setting; nothing where it has none and no default.
+    pub fn broker_value(self, name: &str) -> Option<&'a str> {
+        self.broker_values(name).next().map(|(_, value)| value)
+    }
+
+    /// The value in force of a topic setting on a topic that sets `overrides`.
+    pub fn topic_value(self, setting: &TopicSetting, overrides: &Overrides) -> String {
+        if let Some(value) = overrides.get(setting.name) {
+            return value.clone();
+        }
+        let inherited = setting.synonyms.iter().find_map(|synonym| {
+            self.broker_value(synonym.name).map(|value| scaled(value, synonym.factor))
+        });
+        inherited.unwrap_or_default()
+    }
+
+    /// Every topic setting of a topic that sets `overrides`.
+    pub fn describe_topic(self, overrides: &Overrides) -> Vec<Described> {
+        TOPIC_SETTINGS.iter().map(|setting| self.describe_topic_one(setting, overrides)).collect()
+    }
+
+    fn describe_topic_one(
+        self,
+        setting: &'static TopicSetting,
+        overrides: &Overrides,
+    ) -> Described {
+        let own = overrides.get(setting.name).map(|value| SynonymValue {
+            name: setting.name,
+            value: value.clone(),
+            source: Source::Topic,
+        });
+        let inherited = setting.synonyms.iter().flat_map(|synonym| self.synonyms_of(synonym.name));
+        let synonyms: Vec<SynonymValue> = own.into_iter().chain(inherited).collect();
+        Described {
+            name: setting.name,
+            value: Some(self.topic_value(setting, overrides)),
+            source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
+            kind: setting.kind,
+            read_only: false,
+            sensitive: false,
+            synonyms,
+            doc: setting.doc,
+        }
+    }
+
+    /// Every broker setting of this broker.
+    pub fn describe_broker(self) -> Vec<Described> {
+        let describe = |setting: &'static super::BrokerSetting| {
+            let fallbacks = BROKER_FALLBACKS.iter().find(|(name, _)| *name == setting.name);
+            let fallbacks = fallbacks.map_or(&[][..], |(_, fallbacks)| *fallbacks);
+            let own = self.broker_values(setting.name).next();
+            let names = std::iter::once(setting.name).chain(fallbacks.iter().copied());
+            Described {
+                name: setting.name,
+                value: own.map(|(_, value)| value.to_owned()),
+                source: own.map_or(Source::Default, |(source, _)| source),
+                kind: setting.kind,
+                read_only: setting.update == Update::Restart,
+                sensitive: false,
+                synonyms: names.flat_map(|name| self.synonyms_of(name)).collect(),
+                doc: setting.doc,
+            }
+        };
+        BROKER_SETTINGS.iter().map(describe).collect()
+    }
+
+    /// What was set for all brokers, as describing the broker without a name shows it.
+    pub fn describe_all_brokers(self) -> Vec<Described> {
+        let set = self.all_brokers.into_iter().flatten();
+        set.filter_map(|(name, value)| {
+            let setting = broker_setting(name)?;
+            let source = Source::AllBrokers;
+            Some(Described {
+                name: setting.name,
+                value: Some(value.clone()),
+                source,
+                kind: setting.kind,
+                read_only: false,
+                sensitive: false,
+                synonyms: vec![SynonymValue { name: setting.name, value: value.clone(), source }],
+                doc: setting.doc,
+            })
+        })
+        .collect()
+    }
+
+    fn synonyms_of(self, name: &'static str) -> impl Iterator<Item = SynonymValue> + use<'a> {
+        self.broker_values(name).map(move |(source, value)| SynonymValue {
+            name,
+            value: value.to_owned(),
+            source,
+        })
+    }
+}
+
+/// A broker's value in the topic setting's unit; "no limit" stays -1 in any unit.
+fn scaled(value: &str, factor: i64) -> String {
+    match value.trim().parse::<i64>() {
+        Ok(_) if factor == 1 => value.to_owned(),
+        Ok(number) if number < 0 => "-1".to_owned(),
+        Ok(number) => number.saturating_mul(factor).to_string(),
+        Err(_) => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::settings::topic_setting;
+
+    fn overrides(pairs: &[(&str, &str)]) -> Overrides {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn described<'a>(all: &'a [Described], name: &str) -> &'a Described {
+        all.iter().find(|described| described.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_topics_retention_follows_its_brokers_hours_minutes_and_ms() {
+        let setting = topic_setting("retention.ms").unwrap();
+        let none = Overrides::new();
+        for (fixed, expected) in [
+            (overrides(&[]), "604800000"),
+            (overrides(&[("log.retention.hours", "1")]), "3600000"),
+            (overrides(&[("log.retention.hours", "-1")]), "-1"),
+            (overrides(&[("log.retention.hours", "1"), ("log.retention.minutes", "2")]), "120000"),
+            (overrides(&[("log.retention.minutes", "2"), ("log.retention.ms", "3")]), "3"),
+        ] {
+            assert_eq!(Layers::of_file(&fixed).topic_value(setting, &none), expected);
+        }
+    }
+
+    /// Goal: each layer beats the next. Method: one setting set in all of them, taken away in turn.
+    #[test]
+    fn the_stronger_layer_wins_and_synonyms_list_the_weaker_ones() {
+        let (node, all) = (overrides(&[("compression.type", "lz4")]), overrides(&[]));
+        let fixed = overrides(&[("compression.type", "zstd")]);
+        let layers = Layers { broker: Some(&node), all_brokers: Some(&all), fixed: &fixed };
+        let topic = overrides(&[("compression.type", "gzip")]);
+        let all_of_topic = layers.describe_topic(&topic);
+        let found = described(&all_of_topic, "compression.type");
+        assert_eq!((found.value.as_deref(), found.source), (Some("gzip"), Source::Topic));
+        let sources: Vec<Source> = found.synonyms.iter().map(|synonym| synonym.source).collect();
+        assert_eq!(sources, [Source::Topic, Source::Broker, Source::Fixed, Source::Default]);
+        let inherited = layers.describe_topic(&Overrides::new());
+        let found = described(&inherited, "compression.type");
+        assert_eq!((found.value.as_deref(), found.source), (Some("lz4"), Source::Broker));
+    }
+
+    #[test]
+    fn a_brokers_setting_without_value_shows_what_it_falls_back_on() {
+        let fixed = Overrides::new();
+        let all = Layers::of_file(&fixed).describe_broker();
+        let found = described(&all, "log.retention.ms");
+        assert_eq!((found.value.as_deref(), found.source), (None, Source::Default));
+        assert_eq!(found.synonyms[0].name, "log.retention.hours");
+        assert!(!found.read_only);
+        assert!(described(&all, "node.id").read_only);
+    }
+}
