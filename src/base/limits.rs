@@ -26,6 +26,16 @@ pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 /// a file name of 255 bytes.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
+/// Most partitions that one request creates: Kafka's bound. The change is one entry of the metadata
+/// log, which stays below 1 MiB with it.
+pub const PARTITIONS_PER_CHANGE_MAX: usize = 10_000;
+
+/// Most partitions of all topics together: the metadata's snapshot stays below 64 MiB with it.
+pub const PARTITIONS_COUNT_MAX: usize = 200_000;
+
+/// Longest value of a setting, bytes: Kafka's own strings end there too.
+pub const SETTING_VALUE_BYTES_MAX: usize = 32_767;
+
 /// Most shards in a process: ids are 16 bit and the mesh holds a queue for each pair.
 pub const SHARDS_COUNT_MAX: usize = 256;
 

@@ -8,9 +8,7 @@ pub enum Update {
     /// At start only.
     Restart,
     /// While running, for one broker or for all.
-    PerBroker,
-    /// While running, for all brokers; for one too, which Kafka allows for tests.
-    ClusterWide,
+    Running,
 }
 
 /// Whether anything acts on a setting.
@@ -72,19 +70,19 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Whether asking for a topic that does not exist creates it.";
     "auto.leader.rebalance.enable" Bool "true" Any, Restart Acts
         "Whether leadership goes back to the preferred replicas by itself.";
-    "background.threads" Int "10" AtLeast(1), ClusterWide Without
+    "background.threads" Int "10" AtLeast(1), Running Without
         "No effect: background work shares the shards' threads.";
     "broker.id" Int none AtLeast(-1), Restart Acts
         "Older name of node.id.";
     "broker.rack" String none Any, Restart Acts
         "Rack or zone of this broker, told to clients and used to spread replicas.";
-    "compression.gzip.level" Int "-1" GzipLevel, ClusterWide Acts
+    "compression.gzip.level" Int "-1" GzipLevel, Running Acts
         "Effort of gzip where the broker itself compresses.";
-    "compression.lz4.level" Int "9" Between(1, 17), ClusterWide Acts
+    "compression.lz4.level" Int "9" Between(1, 17), Running Acts
         "Effort of lz4 where the broker itself compresses.";
-    "compression.type" String "producer" OneOf(CODECS), ClusterWide Acts
+    "compression.type" String "producer" OneOf(CODECS), Running Acts
         "Codec in which topics store batches unless they set another.";
-    "compression.zstd.level" Int "3" Between(-131_072, 22), ClusterWide Acts
+    "compression.zstd.level" Int "3" Between(-131_072, 22), Running Acts
         "Effort of zstd where the broker itself compresses.";
     "connections.max.idle.ms" Long "600000" Any, Restart Acts
         "A connection without a request for this long is closed.";
@@ -117,43 +115,43 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "No effect: every listener speaks plaintext.";
     "listeners" List "PLAINTEXT://:9092" NotEmpty, Restart Acts
         "Address to accept connections on.";
-    "log.cleaner.delete.retention.ms" Long "86400000" AtLeast(0), ClusterWide Acts
+    "log.cleaner.delete.retention.ms" Long "86400000" AtLeast(0), Running Acts
         "How long compaction keeps delete markers.";
-    "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807" AtLeast(1), ClusterWide Acts
+    "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807" AtLeast(1), Running Acts
         "Age at which a record becomes due for compaction.";
-    "log.cleaner.min.cleanable.ratio" Double "0.5" Ratio, ClusterWide Acts
+    "log.cleaner.min.cleanable.ratio" Double "0.5" Ratio, Running Acts
         "Share of a log that must be uncompacted before compaction runs.";
-    "log.cleaner.min.compaction.lag.ms" Long "0" AtLeast(0), ClusterWide Acts
+    "log.cleaner.min.compaction.lag.ms" Long "0" AtLeast(0), Running Acts
         "Age up to which a record is never compacted away.";
-    "log.cleanup.policy" List "delete" ListOf(&["compact", "delete"]), ClusterWide Acts
+    "log.cleanup.policy" List "delete" ListOf(&["compact", "delete"]), Running Acts
         "What happens to old records: delete, compact or both.";
     "log.dir" String "./ringmain-data" NotEmpty, Restart Acts
         "Data directory where log.dirs is not set.";
     "log.dirs" List none NotEmpty, Restart Acts
         "The data directory; one only.";
-    "log.flush.interval.messages" Long "1" AtLeast(1), ClusterWide Acts
+    "log.flush.interval.messages" Long "1" AtLeast(1), Running Acts
         "After how many messages a log is flushed; at 1, unlike Kafka, acknowledged means durable.";
-    "log.flush.interval.ms" Long none Any, ClusterWide Acts
+    "log.flush.interval.ms" Long none Any, Running Acts
         "Longest time a message waits unflushed where log.flush.interval.messages is above 1.";
     "log.flush.scheduler.interval.ms" Long "9223372036854775807" Any, Restart Acts
         "The flush interval where log.flush.interval.ms is not set.";
-    "log.index.interval.bytes" Int "4096" AtLeast(0), ClusterWide Acts
+    "log.index.interval.bytes" Int "4096" AtLeast(0), Running Acts
         "Bytes of log between two entries of the offset index.";
-    "log.index.size.max.bytes" Int "10485760" AtLeast(4), ClusterWide Without
+    "log.index.size.max.bytes" Int "10485760" AtLeast(4), Running Without
         "No effect: an index is as large as its segment needs.";
-    "log.message.downconversion.enable" Bool "true" Any, ClusterWide Without
+    "log.message.downconversion.enable" Bool "true" Any, Running Without
         "No effect: clients that need older record formats are not served.";
     "log.message.format.version" String "3.0-IV1" Any, Restart Without
         "No effect: records are always stored in format 2.";
-    "log.message.timestamp.after.max.ms" Long "3600000" AtLeast(0), ClusterWide Acts
+    "log.message.timestamp.after.max.ms" Long "3600000" AtLeast(0), Running Acts
         "How far a record's timestamp may lie ahead of the broker's clock.";
-    "log.message.timestamp.before.max.ms" Long "9223372036854775807" AtLeast(0), ClusterWide Acts
+    "log.message.timestamp.before.max.ms" Long "9223372036854775807" AtLeast(0), Running Acts
         "How far a record's timestamp may lie behind the broker's clock.";
-    "log.message.timestamp.type" String "CreateTime" OneOf(TIMESTAMP_TYPES), ClusterWide Acts
+    "log.message.timestamp.type" String "CreateTime" OneOf(TIMESTAMP_TYPES), Running Acts
         "Whether records carry the producer's time or that of their append.";
-    "log.preallocate" Bool "false" Any, ClusterWide Without
+    "log.preallocate" Bool "false" Any, Running Without
         "No effect: segments are always prepared ahead.";
-    "log.retention.bytes" Long "-1" Any, ClusterWide Acts
+    "log.retention.bytes" Long "-1" Any, Running Acts
         "Bytes a partition keeps before its oldest segments go; -1 for no limit.";
     "log.retention.check.interval.ms" Long "300000" AtLeast(1), Restart Acts
         "Time between two looks for segments that retention drops.";
@@ -161,41 +159,41 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Hours that records are kept, where neither minutes nor ms are set.";
     "log.retention.minutes" Int none Any, Restart Acts
         "Minutes that records are kept, where ms are not set.";
-    "log.retention.ms" Long none Any, ClusterWide Acts
+    "log.retention.ms" Long none Any, Running Acts
         "How long records are kept; -1 for ever.";
     "log.roll.hours" Int "168" AtLeast(1), Restart Acts
         "Hours after which a segment is closed, where ms are not set.";
     "log.roll.jitter.hours" Int "0" AtLeast(0), Restart Without
         "No effect: segments roll without a random delay.";
-    "log.roll.jitter.ms" Long none Any, ClusterWide Without
+    "log.roll.jitter.ms" Long none Any, Running Without
         "No effect: segments roll without a random delay.";
-    "log.roll.ms" Long none Any, ClusterWide Acts
+    "log.roll.ms" Long none Any, Running Acts
         "Age at which a segment is closed even if it is not full.";
-    "log.segment.bytes" Int "1073741824" AtLeast(1_048_576), ClusterWide Acts
+    "log.segment.bytes" Int "1073741824" AtLeast(1_048_576), Running Acts
         "Largest segment file.";
-    "log.segment.delete.delay.ms" Long "60000" AtLeast(0), ClusterWide Without
+    "log.segment.delete.delay.ms" Long "60000" AtLeast(0), Running Without
         "No effect: a segment's file goes when the last reader lets go of it.";
-    "max.connections" Int "2147483647" AtLeast(0), PerBroker Acts
+    "max.connections" Int "2147483647" AtLeast(0), Running Acts
         "Most connections at a time.";
-    "max.connections.per.ip" Int "2147483647" AtLeast(0), PerBroker Acts
+    "max.connections.per.ip" Int "2147483647" AtLeast(0), Running Acts
         "Most connections at a time from one address.";
     "max.incremental.fetch.session.cache.slots" Int "1000" AtLeast(0), Restart Acts
         "Most fetch sessions kept at a time.";
-    "message.max.bytes" Int "1048588" AtLeast(0), ClusterWide Acts
+    "message.max.bytes" Int "1048588" AtLeast(0), Running Acts
         "Largest record batch that a topic takes unless it sets another.";
-    "min.insync.replicas" Int "1" AtLeast(1), ClusterWide Acts
+    "min.insync.replicas" Int "1" AtLeast(1), Running Acts
         "Replicas that must hold a write of acks=all before it is acknowledged.";
     "node.id" Int "1" AtLeast(0), Restart Acts
         "Number of this node in its cluster.";
-    "num.io.threads" Int "8" AtLeast(1), ClusterWide Without
+    "num.io.threads" Int "8" AtLeast(1), Running Without
         "No effect: there is one thread for each of --cpus.";
-    "num.network.threads" Int "3" AtLeast(1), ClusterWide Without
+    "num.network.threads" Int "3" AtLeast(1), Running Without
         "No effect: there is one thread for each of --cpus.";
     "num.partitions" Int "1" AtLeast(1), Restart Acts
         "Partitions of a topic that is created without saying how many.";
-    "num.recovery.threads.per.data.dir" Int "2" AtLeast(1), ClusterWide Without
+    "num.recovery.threads.per.data.dir" Int "2" AtLeast(1), Running Without
         "No effect: each shard recovers its own logs.";
-    "num.replica.fetchers" Int "1" Any, ClusterWide Without
+    "num.replica.fetchers" Int "1" Any, Running Without
         "No effect: there is one link for each pair of shards.";
     "offsets.retention.minutes" Int "10080" AtLeast(1), Restart Acts
         "How long a group without members keeps its committed offsets.";
@@ -205,7 +203,7 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Replicas of the topic that holds committed offsets; ringmain's default suits a single node.";
     "process.roles" List "broker,controller" Any, Restart Without
         "No effect: a node has both roles.";
-    "producer.id.expiration.ms" Int "86400000" AtLeast(1), ClusterWide Acts
+    "producer.id.expiration.ms" Int "86400000" AtLeast(1), Running Acts
         "How long a partition remembers an idle producer.";
     "queued.max.requests" Int "500" AtLeast(1), Restart Without
         "No effect: requests are bounded by bytes of memory.";
@@ -227,7 +225,7 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Replicas of the topic that holds transactions; ringmain's default suits a single node.";
     "transactional.id.expiration.ms" Int "604800000" AtLeast(1), Restart Acts
         "How long an idle transactional id is remembered.";
-    "unclean.leader.election.enable" Bool "false" Any, ClusterWide Acts
+    "unclean.leader.election.enable" Bool "false" Any, Running Acts
         "Whether a replica that misses acknowledged records may become leader when no other is left.";
 };
 
