@@ -6,8 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod batch;
+pub mod compression;
 pub mod error;
 pub mod header;
 pub mod messages;
+pub mod produce;
+pub mod record;
 pub mod schema;
 pub mod wire;
