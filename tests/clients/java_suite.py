@@ -1,0 +1,160 @@
+"""Kafka's own Java tools and client, unchanged, from Maven: topics, produce, consume, offsets, dump.
+
+The tools run as `java -cp`, one process each, as their shell scripts would start them. What the
+client library itself is asked stands in java/ClientCheck.java.
+"""
+
+import re
+import subprocess
+
+from harness import REPOSITORY, TARGET, LeftOut, Suite, expect, expect_equal, run
+
+JAVA_FOLDER = REPOSITORY / "tests" / "clients" / "java"
+LIBRARIES = TARGET / "clients-build" / "java"  # kept between runs
+TOOLS = "org.apache.kafka.tools"
+
+PERF_RECORDS_COUNT = 100_000
+DUMP_RECORDS_COUNT = 300_000  # numbers in batches of 16 KiB: about 4 MB, so 4 segments or more
+SEGMENT_BYTES = 1 << 20  # the least that Kafka takes
+CLIENT_SECONDS_MAX = 300
+
+DUMPED_RECORD = re.compile(rb"^\| offset: (\d+) .* payload: (.*)$", re.MULTILINE)
+SEGMENT_NAME = re.compile(r"\d{20}\.log")
+
+
+class Java(Suite):
+    name = "java"
+    needs = ("java", "javac", "mvn")
+
+    def prepare(self):
+        jars = LIBRARIES / "jars"
+        pom = JAVA_FOLDER / "pom.xml"
+        if not jars.exists() or jars.stat().st_mtime < pom.stat().st_mtime:
+            run(["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies",
+                 f"-DoutputDirectory={jars}", "-DoverWriteIfNewer=true"], seconds_max=600)
+            jars.touch()
+        classes = LIBRARIES / "classes"
+        classes.mkdir(parents=True, exist_ok=True)
+        run(["javac", "-proc:none", "-d", classes, "-cp", f"{jars}/*",
+             JAVA_FOLDER / "ClientCheck.java"])
+        self.class_path = f"{jars}/*:{classes}"
+
+    def java(self, *arguments, seconds_max=120):
+        # One garbage collector thread and quick compilation: the broker has the same two cores.
+        jvm = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return run([*jvm, "-cp", self.class_path, *arguments], seconds_max=seconds_max)
+
+    def tool(self, name, *arguments, bootstrap=True):
+        server = ["--bootstrap-server", self.node.address] if bootstrap else []
+        return self.java(f"{TOOLS}.{name}", *server, *arguments).decode()
+
+    def produce_numbers(self, topic, count):
+        """0, 1, 2, ... as the tool's own payloads, so that what was sent is known."""
+        said = self.tool(
+            "ProducerPerformance", "--topic", topic, "--num-records", count, "--throughput", "-1",
+            "--payload-monotonic", "--command-property", "acks=all", "enable.idempotence=false",
+        )
+        expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
+
+    def check_the_client_library(self):
+        command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", self.class_path, "ClientCheck",
+                   self.node.address, f"{self.mark}-"]
+        done = subprocess.run(command, capture_output=True, timeout=CLIENT_SECONDS_MAX, check=False)
+        lines = done.stdout.decode().splitlines()
+        for line in lines:
+            verdict, _, rest = line.partition(" ")
+            if verdict == "ok":
+                self.tally.passes(f"java client: {rest}")
+            elif verdict == "FAILED":
+                name, _, reason = rest.partition(": ")
+                self.tally.fails(f"java client: {name}", reason)
+        said = done.stderr.decode(errors="replace")[-2000:]
+        expect(done.returncode == 0 and lines, f"exit code {done.returncode}\n{said}")
+
+    def check_kafka_topics_creates_lists_describes_alters_and_deletes(self):
+        topic = self.topic("tool")
+        said = self.tool("TopicCommand", "--create", "--topic", topic, "--partitions", "3",
+                         "--config", "retention.ms=7200000")
+        expect(f"Created topic {topic}." in said, f"create says {said!r}")
+        expect(topic in self.tool("TopicCommand", "--list").splitlines(), "it is not listed")
+        said = self.tool("TopicCommand", "--describe", "--topic", topic)
+        for part in ["PartitionCount: 3", "ReplicationFactor: 1", "retention.ms=7200000",
+                     "Partition: 2", "Isr: "]:
+            expect(part in said, f"describe does not say {part!r}: {said!r}")
+        self.tool("TopicCommand", "--alter", "--topic", topic, "--partitions", "5")
+        said = self.tool("TopicCommand", "--describe", "--topic", topic)
+        expect("PartitionCount: 5" in said, f"describe after alter says {said!r}")
+        self.tool("TopicCommand", "--delete", "--topic", topic)
+        expect(topic not in self.tool("TopicCommand", "--list").splitlines(), "still listed")
+
+    def check_producer_perf_test_get_offsets_and_console_consumer(self):
+        topic = self.topic("perf")
+        self.produce_numbers(topic, PERF_RECORDS_COUNT)
+        said = self.tool("GetOffsetShell", "--topic", topic)
+        expect_equal(said.strip(), f"{topic}:0:{PERF_RECORDS_COUNT}", "latest offset")
+        said = self.tool("GetOffsetShell", "--topic", topic, "--time", "-2")
+        expect_equal(said.strip(), f"{topic}:0:0", "earliest offset")
+        for first, count in [(0, PERF_RECORDS_COUNT), (PERF_RECORDS_COUNT - 10, 10)]:
+            said = self.tool("consumer.ConsoleConsumer", "--topic", topic, "--partition", "0",
+                             "--offset", first, "--max-messages", count)
+            expected = [str(number) for number in range(first, first + count)]
+            expect_equal(said.split(), expected, f"records from {first}")
+
+    def check_producer_perf_test_with_every_acks_and_codec(self):
+        topic = self.topic("perf-codecs")
+        count = 20_000
+        for acks, codec in [("0", "lz4"), ("1", "zstd"), ("all", "snappy"), ("all", "gzip")]:
+            said = self.tool(
+                "ProducerPerformance", "--topic", topic, "--num-records", count, "--record-size",
+                "200", "--throughput", "-1", "--command-property", f"acks={acks}",
+                f"compression.type={codec}", "enable.idempotence=false",
+            )
+            expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
+        said = self.tool("GetOffsetShell", "--topic", topic)
+        expect_equal(said.strip(), f"{topic}:0:{4 * count}", "latest offset")
+
+    def check_kafka_dump_log_reads_closed_segments_and_their_indexes(self):
+        topic = self.topic("dump")
+        self.tool("TopicCommand", "--create", "--topic", topic, "--config",
+                  f"segment.bytes={SEGMENT_BYTES}", "--config", "index.interval.bytes=4096")
+        self.produce_numbers(topic, DUMP_RECORDS_COUNT)
+        segments = self.segments(topic)
+        expect(len(segments) >= 3, f"only {len(segments)} segments")
+        self.compare_dump(segments[:-1], int(segments[-1].stem))
+        indexes = [segment.with_suffix(suffix) for segment in segments[:-1]
+                   for suffix in (".index", ".timeindex")]
+        missing = [str(index) for index in indexes if not index.exists()]
+        expect(not missing, f"no index files {missing}")
+        said = self.tool("DumpLogSegments", "--files", ",".join(map(str, indexes)),
+                         bootstrap=False)
+        for complaint in ["Mismatch", "mismatch", "out of order", "corrupt"]:
+            expect(complaint not in said, f"the tool complains: {said[-1500:]}")
+
+    def check_kafka_dump_log_reads_the_last_segment_after_a_clean_stop(self):
+        self.node.stop()
+        self.compare_dump(self.segments(self.topic("dump")), DUMP_RECORDS_COUNT)
+
+    def segments(self, topic):
+        """The log files of the one topic that has many, wherever the broker keeps its partitions."""
+        if self.node.data_dir is None:
+            raise LeftOut("where the broker's files are was not told")
+        folders = {}
+        for path in self.node.data_dir.rglob("*.log"):
+            if SEGMENT_NAME.fullmatch(path.name):
+                folders.setdefault(path.parent, []).append(path)
+        named = {folder: paths for folder, paths in folders.items() if topic in folder.name}
+        choice = named or folders
+        expect(choice, f"no log files in {self.node.data_dir}")
+        return sorted(max(choice.values(), key=len))
+
+    def compare_dump(self, segments, records_count):
+        """The tool finds the records 0 to `records_count`, in order, each with its own number."""
+        said = self.tool("DumpLogSegments", "--print-data-log", "--files",
+                         ",".join(map(str, segments)), bootstrap=False).encode()
+        numbers = [(int(offset), int(payload)) for offset, payload in DUMPED_RECORD.findall(said)]
+        expected = [(number, number) for number in range(records_count)]
+        expect_equal(numbers, expected, "offsets and payloads")
+        expect(b"isvalid: false" not in said, "the tool found a wrong checksum")
+
+
+SUITE = Java

@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Runs the real clients, each against a fresh release node: run.py [--against HOST:PORT] [SUITE...]
+
+With `--against` the suites ask a broker that already runs there (Apache Kafka, to show that a
+suite is right) and leave out what would stop it; `--kafka-data DIR` is where its log files are.
+Last line: `N passed, N failed`.
+"""
+
+import argparse
+import importlib
+import shutil
+import sys
+
+from harness import TARGET, WORK, Elsewhere, Tally, run_suite
+
+SUITES = ["start", "kcat", "java", "rskafka"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", metavar="HOST:PORT", help="a running broker to ask instead")
+    parser.add_argument("--kafka-data", metavar="DIR", help="data directory of that broker")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {' '.join(SUITES)}")
+    options = parser.parse_args()
+    if unknown := set(options.suites) - set(SUITES):
+        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
+    if not options.against and not (TARGET / "release" / "ringmain").exists():
+        parser.error(f"build first: there is no {TARGET / 'release' / 'ringmain'}")
+    elsewhere = Elsewhere(options.against, options.kafka_data) if options.against else None
+    WORK.mkdir(parents=True, exist_ok=True)
+    tally = Tally()
+    for name in options.suites or SUITES:
+        suite = importlib.import_module(f"{name}_suite").SUITE
+        missing = [command for command in suite.needs if shutil.which(command) is None]
+        if missing:
+            tally.fails(f"{name}: start", f"not installed: {', '.join(missing)}")
+            continue
+        run_suite(suite, elsewhere, tally)
+    tally.print_summary()
+    return 1 if tally.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
