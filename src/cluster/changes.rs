@@ -1,4 +1,5 @@
-//! Changes that clients ask for: each is checked against an image and becomes records, or a refusal.
+//! Changes that clients ask for: each is checked against an image and becomes records, or a
+//! refusal.
 //!
 //! Pure: an image goes in, records and a changed image come out. The texts of refusals are Kafka's.
 //! What one request asks for goes into one [`Plan`], so that it is agreed on as one entry.
@@ -291,7 +292,8 @@ impl<'a> Plan<'a> {
         self.place(0, count, usize::try_from(factor).expect("it is positive"), id)
     }
 
-    /// Spreads `count` partitions from number `first` on: partition after partition moves one broker on.
+    /// Spreads `count` partitions from number `first` on: partition after partition moves one
+    /// broker on.
     fn place(
         &self,
         first: usize,
@@ -302,8 +304,8 @@ impl<'a> Plan<'a> {
         let brokers: Vec<i32> = self.image.brokers().map(|broker| broker.id.0).collect();
         if brokers.len() < factor {
             return Err(ChangeError::InvalidReplicationFactor(format!(
-                "Unable to replicate the partition {factor} time(s): The target replication factor of \
-                 {factor} cannot be reached because only {} broker(s) are registered.",
+                "Unable to replicate the partition {factor} time(s): The target replication factor \
+                 of {factor} cannot be reached because only {} broker(s) are registered.",
                 brokers.len()
             )));
         }
@@ -368,8 +370,8 @@ impl<'a> Plan<'a> {
         }
         if replicas.len() != factor {
             return refused(format!(
-                "a partition with {} replica(s), but this is not consistent with previous partitions, \
-                 which have {factor} replica(s).",
+                "a partition with {} replica(s), but this is not consistent with previous \
+                 partitions, which have {factor} replica(s).",
                 replicas.len()
             ));
         }
@@ -426,8 +428,8 @@ impl<'a> Plan<'a> {
             Some(assignments) => {
                 if assignments.len() != added {
                     return Err(ChangeError::InvalidReplicaAssignment(format!(
-                        "Attempted to add {added} additional partition(s), but only {} assignment(s) \
-                         were specified.",
+                        "Attempted to add {added} additional partition(s), but only {} \
+                         assignment(s) were specified.",
                         assignments.len()
                     )));
                 }

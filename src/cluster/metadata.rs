@@ -131,7 +131,8 @@ impl Image {
         self.partitions_count
     }
 
-    /// An existing topic whose name differs from `name` at most in '.' and '_', as Kafka's rule has it.
+    /// An existing topic whose name differs from `name` at most in '.' and '_', as Kafka's rule has
+    /// it.
     pub fn colliding_topic(&self, name: &str) -> Option<&str> {
         let folded = folded_name(name)?;
         self.by_folded_name.get(&folded).map(Arc::as_ref)
@@ -384,7 +385,8 @@ mod tests {
         }
     }
 
-    /// Goal: old readers see no change. Method: clone, change every kind of thing, compare the clone.
+    /// Goal: old readers see no change. Method: clone, change every kind of thing, compare the
+    /// clone.
     #[test]
     fn an_image_that_was_shared_does_not_change() {
         let mut image = Image::default();
@@ -404,7 +406,8 @@ mod tests {
         assert!(image.version() > before.version());
     }
 
-    /// Goal: a snapshot loses nothing. Method: fill all parts, rebuild from the records, compare both.
+    /// Goal: a snapshot loses nothing. Method: fill all parts, rebuild from the records, compare
+    /// both.
     #[test]
     fn the_records_of_an_image_build_it_again() {
         let mut image = Image::default();

@@ -1,7 +1,8 @@
 //! The records of the metadata log and their bytes.
 //!
-//! A batch of records is one entry of the log; an image's snapshot is a batch too. Bytes are rkyv behind
-//! a version, and every byte that comes back from disk or a peer is validated before it is looked at.
+//! A batch of records is one entry of the log; an image's snapshot is a batch too. Bytes are rkyv
+//! behind a version, and every byte that comes back from disk or a peer is validated before it is
+//! looked at.
 
 use rkyv::rancor;
 use rkyv::util::AlignedVec;

@@ -1,8 +1,8 @@
 //! Agreement on one log among a few nodes: raft, behind a face without I/O, clock or foreign types.
 //!
-//! Messages, ticks and proposals go in; [`Effects`] come out, to be made durable, sent and applied by the
-//! caller. The algorithm is the `raft` crate's; this folder alone names it. Random choices come from a
-//! seed, so that a simulated group replays.
+//! Messages, ticks and proposals go in; [`Effects`] come out, to be made durable, sent and applied
+//! by the caller. The algorithm is the `raft` crate's; this folder alone names it. Random choices
+//! come from a seed, so that a simulated group replays.
 #![forbid(unsafe_code)]
 
 mod memory;
@@ -92,7 +92,8 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
 }
 
-/// What the caller owes after a step, in this order; then it calls [`Raft::persisted`] with the number.
+/// What the caller owes after a step, in this order; then it calls [`Raft::persisted`] with the
+/// number.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     pub number: u64,
@@ -104,8 +105,8 @@ pub struct Effects {
     pub entries: Vec<Entry>,
     /// To make durable together with `entries`.
     pub hard_state: Option<HardState>,
-    /// Whether anything here must be durable before `messages_after` and `persisted`. Where not, only
-    /// the commit index moved, and losing that is harmless.
+    /// Whether anything here must be durable before `messages_after` and `persisted`. Where not,
+    /// only the commit index moved, and losing that is harmless.
     pub must_sync: bool,
     /// To send once the above is durable.
     pub messages_after: Vec<Outgoing>,
@@ -221,8 +222,8 @@ impl Raft {
         Ok(())
     }
 
-    /// Proposes an entry. It is agreed on when it comes back in [`Effects::committed`] at this position;
-    /// another term there means that it was lost.
+    /// Proposes an entry. It is agreed on when it comes back in [`Effects::committed`] at this
+    /// position; another term there means that it was lost.
     ///
     /// # Errors
     /// [`ProposeError`]: this member does not lead, or too much waits already.
@@ -276,8 +277,8 @@ impl Raft {
         self.node.advance_apply_to(index);
     }
 
-    /// Keeps `data`, the state machine after the applied entry `index`, in place of the entries so far.
-    /// Returns the snapshot for the caller to make durable.
+    /// Keeps `data`, the state machine after the applied entry `index`, in place of the entries so
+    /// far. Returns the snapshot for the caller to make durable.
     ///
     /// # Panics
     /// If `index` is not applied.

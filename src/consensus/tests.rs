@@ -1,4 +1,5 @@
-//! A group in memory: one voter alone, restarts, and three voters over a network that loses messages.
+//! A group in memory: one voter alone, restarts, and three voters over a network that loses
+//! messages.
 
 use super::*;
 use std::collections::VecDeque;
@@ -102,7 +103,8 @@ fn a_single_voter_elects_itself_after_ticks() {
     assert_eq!(member.raft.leader(), Some(1));
 }
 
-/// Goal: agreed means durable. Method: withhold `persisted` and see nothing committed, then give it.
+/// Goal: agreed means durable. Method: withhold `persisted` and see nothing committed, then give
+/// it.
 #[test]
 fn a_proposal_commits_only_once_it_is_persisted() {
     let mut member = Member::start(1, 7, Restored::bootstrap(vec![1]));
@@ -194,7 +196,8 @@ impl Group {
         Group { members, network: VecDeque::new(), random, loss_percent: 20, seed }
     }
 
-    /// Delivers some of what is under way, out of order and with losses; now and then lets time pass.
+    /// Delivers some of what is under way, out of order and with losses; now and then lets time
+    /// pass.
     fn round(&mut self) {
         for _ in 0..self.random.usize(0..8) {
             let Some(last) = self.network.len().checked_sub(1) else { break };
@@ -219,8 +222,9 @@ impl Group {
     }
 }
 
-/// Goal: members never disagree and nothing agreed is lost. Method: seeded losses, reordering, restarts
-/// and compactions; after every round each pair's applied entries must be one the start of the other.
+/// Goal: members never disagree and nothing agreed is lost. Method: seeded losses, reordering,
+/// restarts and compactions; after every round each pair's applied entries must be one the start of
+/// the other.
 #[test]
 fn three_voters_agree_over_a_network_that_loses_messages() {
     let base = fastrand::u64(..);

@@ -1,4 +1,5 @@
-//! Messages between the members as bytes: rkyv behind a version, validated before they are looked at.
+//! Messages between the members as bytes: rkyv behind a version, validated before they are looked
+//! at.
 
 use super::Outgoing;
 use raft::eraftpb::{self, MessageType};

@@ -46,7 +46,8 @@ macro_rules! default_of {
 }
 
 macro_rules! broker_settings {
-    ($($name:literal $kind:ident $default:tt $check:expr, $update:ident $effect:ident $doc:literal;)*) => {
+    ($($name:literal $kind:ident $default:tt $check:expr,
+        $update:ident $effect:ident $doc:literal;)*) => {
         &[$(BrokerSetting {
             name: $name,
             kind: Kind::$kind,
@@ -111,10 +112,11 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
     "inter.broker.listener.name" String none Any, Restart Without
         "No effect: there is one kind of listener.";
     "listener.security.protocol.map" String
-        "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT" Any, Restart Without
+        "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"
+        Any, Restart Without
         "No effect: every listener speaks plaintext.";
-    "listeners" List "PLAINTEXT://:9092" NotEmpty, Restart Acts
-        "Address to accept connections on.";
+    "listeners" List "PLAINTEXT://127.0.0.1:9092" NotEmpty, Restart Acts
+        "Address to accept connections on; unlike Kafka's the default serves this machine only.";
     "log.cleaner.delete.retention.ms" Long "86400000" AtLeast(0), Running Acts
         "How long compaction keeps delete markers.";
     "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807" AtLeast(1), Running Acts
@@ -200,7 +202,8 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
     "offsets.topic.num.partitions" Int "50" AtLeast(1), Restart Acts
         "Partitions of the topic that holds committed offsets.";
     "offsets.topic.replication.factor" Short "1" AtLeast(1), Restart Acts
-        "Replicas of the topic that holds committed offsets; ringmain's default suits a single node.";
+        "Replicas of the topic that holds committed offsets; ringmain's default suits a single \
+         node.";
     "process.roles" List "broker,controller" Any, Restart Without
         "No effect: a node has both roles.";
     "producer.id.expiration.ms" Int "86400000" AtLeast(1), Running Acts
@@ -226,7 +229,8 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
     "transactional.id.expiration.ms" Int "604800000" AtLeast(1), Restart Acts
         "How long an idle transactional id is remembered.";
     "unclean.leader.election.enable" Bool "false" Any, Running Acts
-        "Whether a replica that misses acknowledged records may become leader when no other is left.";
+        "Whether a replica that misses acknowledged records may become leader when no other is \
+         left.";
 };
 
 /// The row of that name.

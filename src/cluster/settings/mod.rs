@@ -1,7 +1,9 @@
-//! Settings of topics and brokers: one table each, Kafka's names, defaults, bounds and words of refusal.
+//! Settings of topics and brokers: one table each, Kafka's names, defaults, bounds and words of
+//! refusal.
 //!
-//! A value is text until [`values`] makes a typed struct of it. The tables say what exists; which layer
-//! a value comes from (topic, broker, all brokers, file, default) is decided in [`layers`] alone.
+//! A value is text until [`values`] makes a typed struct of it. The tables say what exists; which
+//! layer a value comes from (topic, broker, all brokers, file, default) is decided in [`layers`]
+//! alone.
 
 pub mod broker;
 pub mod layers;
@@ -169,11 +171,15 @@ fn text_fault(name: &str, check: Check, value: &str) -> Option<String> {
             twice.then(|| format!("Configuration '{name}' values must not be duplicated."))
         }
         Check::NotEmpty => value.is_empty().then(|| {
-            format!("Configuration '{name}' must not be empty. Valid values include: any non-empty value")
+            format!(
+                "Configuration '{name}' must not be empty. Valid values include: any non-empty \
+                 value"
+            )
         }),
         Check::ThrottledReplicas => {
             let pair = |item: &str| {
-                let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                let digits =
+                    |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
                 item.split_once(':').is_some_and(|(partition, id)| digits(partition) && digits(id))
             };
             (value != "*" && !list_items(value).all(pair)).then(|| {

@@ -1,7 +1,7 @@
 //! The table of topic settings: names, defaults and bounds are Kafka's.
 //!
-//! A topic that does not set one takes its broker's, under the broker's name for it; the first name is
-//! the strongest. Where ringmain differs on purpose the row says so.
+//! A topic that does not set one takes its broker's, under the broker's name for it; the first name
+//! is the strongest. Where ringmain differs on purpose the row says so.
 
 use super::broker::{CODECS, TIMESTAMP_TYPES};
 use super::{Check, Kind};
@@ -39,7 +39,8 @@ const fn hours(name: &'static str) -> Synonym {
 }
 
 macro_rules! topic_settings {
-    ($($name:literal $kind:ident $check:expr, [$($synonym:expr),*], $without_effect:literal $doc:literal;)*) => {
+    ($($name:literal $kind:ident $check:expr,
+      [$($synonym:expr),*], $without_effect:literal $doc:literal;)*) => {
         &[$(TopicSetting {
             name: $name,
             kind: Kind::$kind,
@@ -57,8 +58,8 @@ use Check::{Any, AtLeast, Between, GzipLevel, ListOf, OneOf, Ratio, ThrottledRep
 #[rustfmt::skip]
 pub const TOPIC_SETTINGS: &[TopicSetting] = topic_settings! {
     "cleanup.policy" List ListOf(&["compact", "delete"]), [as_is("log.cleanup.policy")], false
-        "What happens to old records: \"delete\" drops segments past retention, \"compact\" keeps the \
-         newest record of each key, both together do both, an empty list keeps everything.";
+        "What happens to old records: \"delete\" drops segments past retention, \"compact\" \
+         keeps the newest record of each key, both together do both, an empty list keeps everything.";
     "compression.gzip.level" Int GzipLevel, [as_is("compression.gzip.level")], false
         "Effort of gzip where the broker itself compresses for this topic.";
     "compression.lz4.level" Int Between(1, 17), [as_is("compression.lz4.level")], false
@@ -68,13 +69,15 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = topic_settings! {
     "compression.zstd.level" Int Between(-131_072, 22), [as_is("compression.zstd.level")], false
         "Effort of zstd where the broker itself compresses for this topic.";
     "delete.retention.ms" Long AtLeast(0), [as_is("log.cleaner.delete.retention.ms")], false
-        "How long compaction keeps a delete marker, so that a reader from the start still meets it.";
+        "How long compaction keeps a delete marker, so that a reader from the start still meets \
+         it.";
     "file.delete.delay.ms" Long AtLeast(0), [as_is("log.segment.delete.delay.ms")], true
         "No effect: a segment's file goes when the last reader lets go of it.";
     "flush.messages" Long AtLeast(1), [as_is("log.flush.interval.messages")], false
-        "After how many messages the log is flushed. At 1, the default, an acknowledged write is on \
-         stable storage; a larger number acknowledges before the flush.";
-    "flush.ms" Long AtLeast(0), [as_is("log.flush.interval.ms"), as_is("log.flush.scheduler.interval.ms")], false
+        "After how many messages the log is flushed. At 1, the default, an acknowledged \
+         write is on stable storage; a larger number acknowledges before the flush.";
+    "flush.ms" Long AtLeast(0),
+        [as_is("log.flush.interval.ms"), as_is("log.flush.scheduler.interval.ms")], false
         "Longest time a message waits unflushed where flush.messages is above 1.";
     "follower.replication.throttled.replicas" List ThrottledReplicas, [], true
         "No effect: replicas whose follower side would be throttled.";
@@ -90,11 +93,14 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = topic_settings! {
         "No effect: clients that need older record formats are not served.";
     "message.format.version" String Any, [as_is("log.message.format.version")], true
         "No effect: records are always stored in format 2.";
-    "message.timestamp.after.max.ms" Long AtLeast(0), [as_is("log.message.timestamp.after.max.ms")], false
+    "message.timestamp.after.max.ms" Long AtLeast(0),
+        [as_is("log.message.timestamp.after.max.ms")], false
         "How far a record's timestamp may lie ahead of the broker's clock.";
-    "message.timestamp.before.max.ms" Long AtLeast(0), [as_is("log.message.timestamp.before.max.ms")], false
+    "message.timestamp.before.max.ms" Long AtLeast(0),
+        [as_is("log.message.timestamp.before.max.ms")], false
         "How far a record's timestamp may lie behind the broker's clock.";
-    "message.timestamp.type" String OneOf(TIMESTAMP_TYPES), [as_is("log.message.timestamp.type")], false
+    "message.timestamp.type" String OneOf(TIMESTAMP_TYPES),
+        [as_is("log.message.timestamp.type")], false
         "Whether a record carries the producer's time or that of its append.";
     "min.cleanable.dirty.ratio" Double Ratio, [as_is("log.cleaner.min.cleanable.ratio")], false
         "Share of the log that must be uncompacted before compaction runs.";
@@ -107,18 +113,21 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = topic_settings! {
     "retention.bytes" Long Any, [as_is("log.retention.bytes")], false
         "Bytes a partition keeps before its oldest segments go; -1 for no limit.";
     "retention.ms" Long AtLeast(-1),
-        [as_is("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")], false
+        [as_is("log.retention.ms"), minutes("log.retention.minutes"),
+         hours("log.retention.hours")], false
         "How long records are kept before their segment goes; -1 for ever.";
     "segment.bytes" Int AtLeast(1_048_576), [as_is("log.segment.bytes")], false
         "Largest segment file; retention drops whole segments.";
     "segment.index.bytes" Int AtLeast(4), [as_is("log.index.size.max.bytes")], true
         "No effect: an index is as large as its segment needs.";
-    "segment.jitter.ms" Long AtLeast(0), [as_is("log.roll.jitter.ms"), hours("log.roll.jitter.hours")], true
+    "segment.jitter.ms" Long AtLeast(0),
+        [as_is("log.roll.jitter.ms"), hours("log.roll.jitter.hours")], true
         "No effect: segments roll without a random delay.";
     "segment.ms" Long AtLeast(1), [as_is("log.roll.ms"), hours("log.roll.hours")], false
         "Age at which a segment is closed even if it is not full.";
     "unclean.leader.election.enable" Bool Any, [as_is("unclean.leader.election.enable")], false
-        "Whether a replica that misses acknowledged records may become leader when no other is left.";
+        "Whether a replica that misses acknowledged records may become leader when no other is \
+         left.";
 };
 
 /// The row of that name.

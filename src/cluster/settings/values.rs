@@ -45,7 +45,8 @@ pub struct TopicSettings {
 impl TopicSettings {
     /// The settings of a topic that sets `overrides` on a broker with those layers.
     ///
-    /// A value that its type does not take can only stem from a newer program; the default stands in.
+    /// A value that its type does not take can only stem from a newer program; the default stands
+    /// in.
     pub fn resolve(overrides: &Overrides, layers: &Layers) -> TopicSettings {
         let reader = TopicReader { overrides, layers };
         let policy = reader.text("cleanup.policy");
@@ -132,7 +133,8 @@ pub struct BrokerSettings {
 }
 
 impl BrokerSettings {
-    /// The settings of the broker with those layers; a value of a wrong type gives way to the default.
+    /// The settings of the broker with those layers; a value of a wrong type gives way to the
+    /// default.
     pub fn resolve(layers: &Layers) -> BrokerSettings {
         BrokerSettings {
             auto_create_topics_enable: broker_flag(layers, "auto.create.topics.enable"),
