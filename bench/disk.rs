@@ -1,0 +1,120 @@
+//! The base line of a durable write: overwrite a block, flush, and nothing else.
+//!
+//! Plain blocking system calls on one thread, so that no part of ringmain is in the figure. The file
+//! is written whole first: a write into space that holds data already changes no metadata, which is
+//! the case that a prepared segment is compared with.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use ringmain::base::limits::{DIRECT_ALIGN_BYTES, MIB};
+
+use crate::arguments::DiskArgs;
+use crate::report::{Report, Tally, cpu_seconds};
+
+/// Bytes of one write while the file is prepared.
+const PREPARE_BYTES: usize = MIB;
+
+/// Time before the measurement begins: the disk's first flushes are slower.
+const WARMUP: Duration = Duration::from_millis(200);
+
+/// Heap memory with an aligned part: direct I/O takes nothing else, and std aligns to 16 at most.
+struct AlignedBytes {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl AlignedBytes {
+    fn new(bytes: usize, fill: u8) -> AlignedBytes {
+        let memory = vec![fill; bytes + DIRECT_ALIGN_BYTES];
+        let start = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+        assert!(start < DIRECT_ALIGN_BYTES, "a pointer to bytes can always be aligned");
+        AlignedBytes { memory, start, bytes }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.bytes]
+    }
+}
+
+/// Removes the scratch file however the measurement ends.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0)); // nothing left to tell when it is gone already
+    }
+}
+
+/// Overwrites and flushes one block after the other until the time is up.
+///
+/// # Errors
+/// The directory cannot be written, or its file system refuses direct I/O.
+pub fn run(args: &DiskArgs) -> anyhow::Result<Report> {
+    let align = DIRECT_ALIGN_BYTES as u64;
+    ensure!(args.block_bytes % align == 0, "--block-bytes must be a multiple of {align}");
+    ensure!(args.block_bytes <= args.file_bytes, "--file-bytes must hold one block at least");
+    let path = args.dir.join(format!(".ringmain-bench-{}", std::process::id()));
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&path)
+        .with_context(|| format!("cannot create {} for direct writes", path.display()))?;
+    let _scratch = Scratch(path);
+    let blocks_count = args.file_bytes / args.block_bytes;
+    prepare(&file, blocks_count * args.block_bytes).context("cannot fill the scratch file")?;
+
+    let block = AlignedBytes::new(args.block_bytes as usize, 0xa5);
+    let measured_from = Instant::now() + WARMUP;
+    let until = measured_from + args.duration;
+    let mut tally = Tally::new();
+    let mut cpu_before = cpu_seconds();
+    let mut is_measuring = false;
+    for index in 0.. {
+        let sent = Instant::now();
+        if !is_measuring && sent >= measured_from {
+            is_measuring = true;
+            cpu_before = cpu_seconds();
+        }
+        file.write_all_at(block.as_slice(), index % blocks_count * args.block_bytes)?;
+        file.sync_data()?;
+        let now = Instant::now();
+        if now > until {
+            break;
+        }
+        if is_measuring {
+            tally.bytes += args.block_bytes;
+            tally.answered(now, now - sent);
+        }
+    }
+    Ok(Report::new("disk", tally, args.duration, cpu_seconds() - cpu_before))
+}
+
+fn prepare(file: &File, bytes: u64) -> std::io::Result<()> {
+    let piece = AlignedBytes::new(PREPARE_BYTES, 0x5a);
+    let mut position = 0;
+    while position < bytes {
+        let piece_bytes = (bytes - position).min(PREPARE_BYTES as u64);
+        file.write_all_at(&piece.as_slice()[..piece_bytes as usize], position)?;
+        position += piece_bytes;
+    }
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_aligned_part_is_aligned_and_as_long_as_asked() {
+        let bytes = AlignedBytes::new(8192, 7);
+        assert_eq!(bytes.as_slice().as_ptr() as usize % DIRECT_ALIGN_BYTES, 0);
+        assert_eq!(bytes.as_slice(), &[7; 8192]);
+    }
+}

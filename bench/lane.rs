@@ -1,0 +1,216 @@
+//! A connection of the load generator: one thread, blocking calls, few of them.
+//!
+//! The generator shares its cores with the broker that it measures, so its own cost is part of every
+//! figure. A ring with an executor on top was the alternative: it wakes through an event file and
+//! several enters (about 60 µs of CPU a wake-up); here a wake-up is the return of one `recv`, and a
+//! request costs one `writev` however many batches it holds.
+//! **Invariant:** what lies between `start` and `end` of a receiver was received and not yet taken.
+
+use std::io::{self, IoSlice, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+
+/// Bytes of a frame's size field.
+pub const SIZE_BYTES: usize = 4;
+
+/// Most slices in one `writev`: the kernel's bound.
+const GATHER_SLICES_MAX: usize = 1024;
+
+/// Bytes asked for while no frame has begun. Holds hundreds of acknowledgements; small, because what
+/// a large frame's first read takes beyond it would have to be moved.
+const FIRST_READ_BYTES: usize = 32 * 1024;
+
+/// Largest answer, bytes: more is taken for a broken stream. Kafka's consumers ask for 50 MiB.
+const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A connected socket and what has been received from it.
+pub struct Lane {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Lane {
+    /// Connects within `timeout`, which then also bounds the wait for each answer.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Lane> {
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(Lane { stream, buffer: vec![0; FIRST_READ_BYTES], start: 0, end: 0 })
+    }
+
+    /// Sends all of `gather`; blocks while the peer does not read.
+    ///
+    /// # Errors
+    /// Those of the socket; part may have been sent.
+    pub fn send(&mut self, gather: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut left = gather;
+        IoSlice::advance_slices(&mut left, 0); // drops empty slices at the front
+        while !left.is_empty() {
+            let count = left.len().min(GATHER_SLICES_MAX);
+            match self.stream.write_vectored(&left[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent_bytes) => IoSlice::advance_slices(&mut left, sent_bytes),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a whole frame is there; returns where it lies behind its size field.
+    ///
+    /// # Errors
+    /// Those of the socket, `UnexpectedEof` when the peer closed, `InvalidData` for a size that
+    /// no broker sends, `WouldBlock` when nothing came in time.
+    pub fn receive(&mut self) -> io::Result<Range<usize>> {
+        loop {
+            match self.frame_bytes()? {
+                Some(frame_bytes) if self.end - self.start >= frame_bytes => {
+                    let body = self.start + SIZE_BYTES..self.start + frame_bytes;
+                    self.start += frame_bytes;
+                    return Ok(body);
+                }
+                Some(frame_bytes) => {
+                    let missing_bytes = frame_bytes - (self.end - self.start);
+                    self.read(missing_bytes, RecvFlags::WAITALL)?;
+                }
+                None => self.read(FIRST_READ_BYTES, RecvFlags::empty())?,
+            }
+        }
+    }
+
+    /// The bytes at `range`, which `receive` returned last.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.buffer[range]
+    }
+
+    /// Whether a whole frame has been received already, so that `receive` will not block.
+    pub fn has_frame(&self) -> bool {
+        matches!(self.frame_bytes(), Ok(Some(bytes)) if self.end - self.start >= bytes)
+    }
+
+    /// Length of the frame at the front with its size field; `None` while that is not there yet.
+    fn frame_bytes(&self) -> io::Result<Option<usize>> {
+        let Some(size) = self.buffer[self.start..self.end].first_chunk::<SIZE_BYTES>() else {
+            return Ok(None);
+        };
+        let size = i32::from_be_bytes(*size);
+        match usize::try_from(size) {
+            Ok(size) if size <= FRAME_BYTES_MAX => Ok(Some(SIZE_BYTES + size)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("an answer of {size} bytes; is this a Kafka broker?"),
+            )),
+        }
+    }
+
+    fn read(&mut self, bytes_max: usize, flags: RecvFlags) -> io::Result<()> {
+        self.make_room(bytes_max);
+        let room = &mut self.buffer[self.end..self.end + bytes_max];
+        match rustix::net::recv(&self.stream, room, flags) {
+            Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((_, received_bytes)) => {
+                self.end += received_bytes;
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes `bytes` of room behind `end`. What was not taken moves to the front when it must.
+    fn make_room(&mut self, bytes: usize) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end + bytes > self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end + bytes > self.buffer.len() {
+            self.buffer.resize(self.end + bytes, 0);
+        }
+    }
+}
+
+/// Allows this thread only the cores of `cpus`; threads that it starts inherit that.
+///
+/// # Errors
+/// No core of the set exists or may be used.
+pub fn place_thread(cpus: &[usize]) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    fn pair() -> (Lane, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let lane = Lane::connect(address, Duration::from_secs(5)).expect("listening");
+        let (peer, _) = listener.accept().expect("connected");
+        (lane, peer)
+    }
+
+    fn frame(fill: u8, bytes: usize) -> Vec<u8> {
+        let mut frame = (bytes as u32).to_be_bytes().to_vec();
+        frame.resize(SIZE_BYTES + bytes, fill);
+        frame
+    }
+
+    /// Goal: frames come out whole whatever their size and however they arrive. Method: small,
+    /// empty and large frames back to back, sent in pieces that cut size fields and bodies.
+    #[test]
+    fn frames_come_out_as_they_went_in() {
+        let (mut lane, mut peer) = pair();
+        let sizes = [5, 0, 1_000_000, 3, 40_000, 1];
+        let stream: Vec<u8> =
+            sizes.iter().enumerate().flat_map(|(index, size)| frame(index as u8, *size)).collect();
+        let sender = std::thread::spawn(move || {
+            for piece in stream.chunks(33_333) {
+                peer.write_all(piece).expect("the lane reads");
+            }
+        });
+        for (index, size) in sizes.into_iter().enumerate() {
+            let body = lane.receive().expect("a frame");
+            assert_eq!(lane.bytes(body), vec![index as u8; size]);
+        }
+        assert!(!lane.has_frame());
+        sender.join().expect("sent all");
+        assert_eq!(lane.receive().expect_err("closed").kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_gather_list_of_thousands_goes_out_in_order() {
+        let (mut lane, mut peer) = pair();
+        let pieces: Vec<Vec<u8>> = (0..3000).map(|index| vec![index as u8; index % 7]).collect();
+        let mut gather: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        lane.send(&mut gather).expect("the peer's buffer holds it");
+        drop(lane);
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).expect("closed");
+        assert_eq!(received, pieces.concat());
+    }
+
+    #[test]
+    fn a_negative_size_is_refused() {
+        let (mut lane, mut peer) = pair();
+        peer.write_all(&(-2i32).to_be_bytes()).expect("connected");
+        assert_eq!(lane.receive().expect_err("no frame").kind(), io::ErrorKind::InvalidData);
+    }
+}
