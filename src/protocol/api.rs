@@ -1,7 +1,8 @@
 //! The keys that exist here, with their versions: the one table that everything derives from.
 //!
 //! Decoding, the headers' versions and what ApiVersions advertises all read [`TABLE`], so the codec
-//! and the advertisement can't disagree. A key is [`Api::served`] once the broker has a handler for it.
+//! and the advertisement can't disagree. A key is [`Api::served`] once the broker has a handler for
+//! it.
 
 use super::schema::Span;
 use super::wire::Version;
@@ -116,8 +117,8 @@ const fn row(
 ) -> Api {
     let versions = Span { first, last };
     let advertised = match key {
-        // librdkafka takes an advertised minimum of 0 as the sign of features that came long ago, and
-        // turns compression off without it; 0 to 2 are refused all the same (KAFKA-18659).
+        // librdkafka takes an advertised minimum of 0 as the sign of features that came long ago,
+        // and turns compression off without it; 0 to 2 are refused all the same (KAFKA-18659).
         ApiKey::Produce => Span { first: 0, last },
         // Version 6 belongs to two-phase commits (KIP-939) and is still flagged unstable.
         ApiKey::InitProducerId => Span { first, last: 5 },

@@ -416,7 +416,8 @@ mod tests {
         }
     }
 
-    /// Goal: a log's place leaves the checksum true; the broker's time makes it anew. Method: patch.
+    /// Goal: a log's place leaves the checksum true; the broker's time makes it anew. Method:
+    /// patch.
     #[test]
     fn patches_keep_the_checksum_true() {
         let mut bytes = batch(Codec::Lz4);
@@ -431,7 +432,8 @@ mod tests {
         assert_eq!((batches[0].timestamp(0), batches[1].timestamp(5)), (9_999, 1_005));
     }
 
-    /// Goal: every way to be no batch is told apart. Method: cut everywhere; bend magic, length, body.
+    /// Goal: every way to be no batch is told apart. Method: cut everywhere; bend magic, length,
+    /// body.
     #[test]
     fn bytes_that_are_no_batch_say_why() {
         let bytes = batch(Codec::None);

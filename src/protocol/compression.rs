@@ -1,7 +1,8 @@
 //! The five codecs of a record batch, and a bound on what may come out of them.
 //!
-//! Snappy is written in the framing of Java's library and read in that one and bare, since librdkafka
-//! sends bare blocks. LZ4 frames have independent blocks: Kafka's Java client reads no others.
+//! Snappy is written in the framing of Java's library and read in that one and bare, since
+//! librdkafka sends bare blocks. LZ4 frames have independent blocks: Kafka's Java client reads no
+//! others.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -134,9 +135,8 @@ fn decompressed_bytes_max(compressed_bytes: usize, bytes_max: usize) -> usize {
 
 /// Decompresses the whole of `bytes`.
 ///
-/// # Errors
-/// [`CompressionError::Malformed`]; [`CompressionError::TooLarge`]: more than `bytes_max` would come
-/// out, or the ratio is beyond belief. Memory stays within `bytes_max` either way.
+/// # Errors [`CompressionError::Malformed`]; [`CompressionError::TooLarge`]: more than `bytes_max`
+/// would come out, or the ratio is beyond belief. Memory stays within `bytes_max` either way.
 pub fn decompress(
     codec: Codec,
     bytes: &[u8],
@@ -211,8 +211,8 @@ fn open<'a>(codec: Codec, bytes: &'a [u8]) -> Result<Box<dyn Read + 'a>, Compres
     })
 }
 
-/// A frame ends with an empty block, and a checksum if its flags say so. The decoder takes the end of
-/// the bytes for that as well; Java's does not.
+/// A frame ends with an empty block, and a checksum if its flags say so. The decoder takes the end
+/// of the bytes for that as well; Java's does not.
 fn check_lz4_end(bytes: &[u8]) -> io::Result<()> {
     const FLAGS_AT: usize = 4;
     const HAS_CHECKSUM: u8 = 0x04;
@@ -305,8 +305,8 @@ mod tests {
         assert_eq!(decompress(Codec::Snappy, &bare, 1 << 20).expect("it is valid"), text());
     }
 
-    /// Goal: no bomb goes off, no damage passes for data. Method: a bound one byte short; each codec's
-    /// bytes cut and bent; a snappy block that claims 4 GiB.
+    /// Goal: no bomb goes off, no damage passes for data. Method: a bound one byte short; each
+    /// codec's bytes cut and bent; a snappy block that claims 4 GiB.
     #[test]
     fn bombs_and_damage_are_refused() {
         for codec in Codec::ALL {

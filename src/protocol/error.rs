@@ -11,12 +11,12 @@ const RETRIABLE: bool = true;
 const FINAL: bool = false;
 
 macro_rules! codes {
-    ($($number:literal $variant:ident $name:ident $retriable:ident $message:literal;)*) => {
+    ($($(#[$attribute:meta])? $number:literal $variant:ident $name:ident $retriable:ident $message:literal;)*) => {
         /// What went wrong, as clients are told.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
-            $(#[doc = $message] $variant = $number,)*
+            $(#[doc = $message] $(#[$attribute])? $variant = $number,)*
         }
 
         impl ErrorCode {
@@ -38,7 +38,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What it means, in a few words; empty for none.
+            /// What it means, in a few words.
             pub fn message(self) -> &'static str {
                 match self {
                     $(ErrorCode::$variant => $message,)*
@@ -58,7 +58,7 @@ macro_rules! codes {
 codes! {
     -1 UnknownServerError UNKNOWN_SERVER_ERROR FINAL
         "the broker met an error that it did not foresee";
-    0 None NONE FINAL "";
+    #[default] 0 None NONE FINAL "no error";
     1 OffsetOutOfRange OFFSET_OUT_OF_RANGE FINAL "the offset lies outside the log";
     2 CorruptMessage CORRUPT_MESSAGE RETRIABLE "the batch is damaged or malformed";
     3 UnknownTopicOrPartition UNKNOWN_TOPIC_OR_PARTITION RETRIABLE
@@ -240,12 +240,6 @@ codes! {
         "the topology's description could not be stored";
     136 ControllerIdNotRegistered CONTROLLER_ID_NOT_REGISTERED FINAL
         "the controller id is not registered";
-}
-
-impl Default for ErrorCode {
-    fn default() -> ErrorCode {
-        ErrorCode::None
-    }
 }
 
 impl ErrorCode {

@@ -26,7 +26,8 @@ pub enum HeaderError {
     Malformed(#[from] WireError),
     #[error("unknown request key {key}, version {version}")]
     UnknownKey { key: i16, version: i16, correlation_id: i32 },
-    /// For ApiVersions answer with a version 0 body and UNSUPPORTED_VERSION; for any other key close.
+    /// For ApiVersions answer with a version 0 body and UNSUPPORTED_VERSION; for any other key
+    /// close.
     #[error("{} is served in versions {} to {}, not {version}", api.name, api.versions.first,
         api.versions.last)]
     UnsupportedVersion { api: &'static Api, version: i16, correlation_id: i32 },
@@ -179,7 +180,8 @@ mod tests {
         }
     }
 
-    /// Goal: what can't be served is named. Method: an unknown key, a version too far, a short frame.
+    /// Goal: what can't be served is named. Method: an unknown key, a version too far, a short
+    /// frame.
     #[test]
     fn headers_that_cannot_be_served_say_why() {
         let frame = [0, 4, 0, 1, 0, 0, 0, 9, 0xff, 0xff];

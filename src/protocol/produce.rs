@@ -1,8 +1,8 @@
 //! What a broker checks of a batch before it appends it: Kafka's rules, in Kafka's order.
 //!
-//! A batch that passed can be appended, indexed and read by every consumer: its checksum, its counts
-//! and each record's frame are true. Compressed records are decompressed for that, as Kafka does,
-//! through a small buffer.
+//! A batch that passed can be appended, indexed and read by every consumer: its checksum, its
+//! counts and each record's frame are true. Compressed records are decompressed for that, as Kafka
+//! does, through a small buffer.
 
 use super::batch::{
     BatchError, BatchHeader, BatchProducer, BatchView, NO_PRODUCER_ID, NO_TIMESTAMP,
@@ -130,9 +130,11 @@ impl ProduceError {
     }
 }
 
-/// Checks the records of one partition in a Produce request: exactly one batch, true in all it says.
+/// Checks the records of one partition in a Produce request: exactly one batch, true in all it
+/// says.
 ///
-/// Reads every byte once for the checksum and walks the records; allocates for compressed ones only.
+/// Reads every byte once for the checksum and walks the records; allocates for compressed ones
+/// only.
 ///
 /// # Errors
 /// See [`ProduceError`]; nothing of the batch may be appended.
@@ -311,7 +313,8 @@ mod tests {
         bytes
     }
 
-    /// Goal: honest batches pass with what they hold. Method: each codec; a producer; a wrong maximum.
+    /// Goal: honest batches pass with what they hold. Method: each codec; a producer; a wrong
+    /// maximum.
     #[test]
     fn an_honest_batch_passes() {
         let limits = ProduceLimits::defaults(NOW_MS);
@@ -373,8 +376,8 @@ mod tests {
         assert_eq!(code(&zstd, &old), ErrorCode::UnsupportedCompressionType);
     }
 
-    /// Goal: no byte is trusted. Method: every byte of every codec's batch bent under a true checksum;
-    /// none may panic, and what passes must be readable.
+    /// Goal: no byte is trusted. Method: every byte of every codec's batch bent under a true
+    /// checksum; none may panic, and what passes must be readable.
     #[test]
     fn a_bent_batch_is_refused_or_readable() {
         let limits = ProduceLimits::defaults(NOW_MS);

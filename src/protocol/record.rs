@@ -35,8 +35,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The headers in order, key and value; keys are text by custom only. They were checked when the
-    /// record was read.
+    /// The headers in order, key and value; keys are text by custom only. They were checked when
+    /// the record was read.
     pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let mut cursor = Cursor { bytes: self.headers, index: 0 };
         (0..self.headers_count).map_while(move |_| cursor.header().ok())

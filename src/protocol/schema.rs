@@ -1,9 +1,10 @@
-//! Messages as tables: the `message!` macro, and the description of a message that it leaves behind.
+//! Messages as tables: the `message!` macro, and the description of a message that it leaves
+//! behind.
 //!
 //! One row a field: `VERSIONS => name: Type`, with `, null VERSIONS` where null is allowed in some
-//! versions only, and `= value` where Kafka's default is not zero or empty. Rows after `tagged` begin
-//! with their tag and go out only where they differ from their default. A field that a version does
-//! not have keeps its default when read and is left out when written.
+//! versions only, and `= value` where Kafka's default is not zero or empty. Rows after `tagged`
+//! begin with their tag and go out only where they differ from their default. A field that a
+//! version does not have keeps its default when read and is left out when written.
 
 use super::wire::Version;
 use std::ops::{RangeFrom, RangeInclusive};

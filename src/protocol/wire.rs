@@ -1,15 +1,16 @@
 //! Reading and writing the primitive types of Kafka's wire format.
 //!
-//! A [`Reader`] borrows from the frame; a [`Writer`] collects bytes and leaves gaps (cuts) where record
-//! slices of somebody else's memory go. **Invariant:** what a decoded message occupies is at most
-//! [`DECODED_FACTOR_MAX`] times the frame plus [`DECODED_BYTES_FREE`], whatever the frame declares.
+//! A [`Reader`] borrows from the frame; a [`Writer`] collects bytes and leaves gaps (cuts) where
+//! record slices of somebody else's memory go. **Invariant:** what a decoded message occupies is at
+//! most [`DECODED_FACTOR_MAX`] times the frame plus [`DECODED_BYTES_FREE`], whatever the frame
+//! declares.
 
 use super::schema::Kind;
 use crate::base::ids::TopicId;
 
-/// How many bytes of memory a frame's byte may decode into. An element of an array takes more room in
-/// memory than on the wire (a string of 3 wire bytes is 16 bytes of slice); 8 admits every array whose
-/// strings are not almost all empty.
+/// How many bytes of memory a frame's byte may decode into. An element of an array takes more room
+/// in memory than on the wire (a string of 3 wire bytes is 16 bytes of slice); 8 admits every array
+/// whose strings are not almost all empty.
 pub const DECODED_FACTOR_MAX: usize = 8;
 
 /// Bytes of decoded arrays that any frame may ask for, so that small frames are never refused.
@@ -42,7 +43,8 @@ pub enum WireError {
     VarintTooLong,
 }
 
-/// Which version of a message is meant, and whether it uses the compact encodings and tagged fields.
+/// Which version of a message is meant, and whether it uses the compact encodings and tagged
+/// fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     pub number: i16,
@@ -154,8 +156,8 @@ impl<'a> Reader<'a> {
         self.take(length_bytes).map(Some)
     }
 
-    /// The elements of an array, `None` for null. A count that the rest of the frame cannot hold, or
-    /// whose elements would exceed the budget, is refused before anything is allocated.
+    /// The elements of an array, `None` for null. A count that the rest of the frame cannot hold,
+    /// or whose elements would exceed the budget, is refused before anything is allocated.
     fn array<T: Wire<'a>>(&mut self, version: Version) -> Result<Option<Vec<T>>, WireError> {
         let Some(count) = self.length(version, true)? else { return Ok(None) };
         let have_bytes = self.bytes.len();

@@ -1,4 +1,5 @@
-//! DescribeTopicPartitions: topics and partitions in pages, as `kafka-topics` asks for them (KIP-966).
+//! DescribeTopicPartitions: topics and partitions in pages, as `kafka-topics` asks for them
+//! (KIP-966).
 
 use super::table::*;
 

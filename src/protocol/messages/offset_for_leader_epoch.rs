@@ -1,4 +1,5 @@
-//! OffsetForLeaderEpoch: where a leader epoch ended, so that a client notices a truncation (KIP-320).
+//! OffsetForLeaderEpoch: where a leader epoch ended, so that a client notices a truncation
+//! (KIP-320).
 
 use super::table::*;
 
