@@ -67,10 +67,10 @@ pub struct RunArgs {
     /// Requests that one connection keeps unanswered
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub in_flight: u16,
-    /// Measured time, such as 10s or 500ms; 10s unless --bytes bounds the run
+    /// Measured time, such as 10s or 500ms; 10s unless --bytes or the end of the data bounds the run
     #[arg(long, value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// Time before the measurement begins; 1s, or none with --bytes
+    /// Time before the measurement begins; 1s, or none where the run is not bound by time
     #[arg(long, value_parser = parse_duration)]
     pub warmup: Option<Duration>,
     /// End after this many bytes of batches, such as 8G
@@ -289,7 +289,9 @@ pub fn resolve(brokers: &str) -> anyhow::Result<Vec<SocketAddr>> {
     addresses.sort_by_key(SocketAddr::is_ipv6);
     match (addresses.is_empty(), first_error) {
         (false, _) => Ok(addresses),
-        (true, Some((broker, error))) => anyhow::bail!("--brokers {broker}: {error}"),
+        (true, Some((broker, error))) => {
+            anyhow::bail!("--brokers {broker}: {error} (write host:port)")
+        }
         (true, None) => anyhow::bail!("--brokers names no broker: write host:port"),
     }
 }

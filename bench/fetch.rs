@@ -59,7 +59,8 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<Report> {
         eprintln!("{} connections: a partition is read by one only", workers.len());
     }
     let workers = workers.into_iter().map(|consumer| |pace: &Pace| consumer.run(pace)).collect();
-    let outcome = run_all(&args.run, workers)?;
+    let is_finite = !(is_endless || args.repeat);
+    let outcome = run_all(&args.run, is_finite, workers)?;
     Ok(Report::new("fetch", outcome.tally, outcome.elapsed, outcome.cpu_seconds))
 }
 

@@ -16,7 +16,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// Time before the measurement of a run that is bound by time.
 const WARMUP_DEFAULT: Duration = Duration::from_secs(1);
 
-/// Longest run that is bound by bytes only: a broker that crawls must not hold a script for ever.
+/// Longest run that is bound by its bytes or its work only: a broker that crawls must not hold a script for ever.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// Pause before a connection that was lost is opened again.
@@ -32,9 +32,9 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A run that begins now.
-    pub fn start(args: &RunArgs) -> Pace {
-        let by_bytes = args.bytes.is_some();
+    /// A run that begins now; `is_finite` when the work ends by itself.
+    fn start(args: &RunArgs, is_finite: bool) -> Pace {
+        let by_bytes = is_finite || args.bytes.is_some();
         let warmup = args.warmup.unwrap_or(if by_bytes { Duration::ZERO } else { WARMUP_DEFAULT });
         let duration =
             args.duration.unwrap_or(if by_bytes { DURATION_MAX } else { DURATION_DEFAULT });
@@ -128,15 +128,16 @@ pub struct Outcome {
     pub cpu_seconds: f64,
 }
 
-/// Runs each of `workers` on a thread of its own until the run is over.
+/// Runs each of `workers` on a thread of its own until the run is over, or until all have ended by
+/// themselves where the work `is_finite`: then all of it is measured.
 ///
 /// # Errors
 /// The first worker's error; the others have ended by then.
-pub fn run_all<W>(args: &RunArgs, workers: Vec<W>) -> anyhow::Result<Outcome>
+pub fn run_all<W>(args: &RunArgs, is_finite: bool, workers: Vec<W>) -> anyhow::Result<Outcome>
 where
     W: FnOnce(&Pace) -> anyhow::Result<Tally> + Send,
 {
-    let pace = Pace::start(args);
+    let pace = Pace::start(args, is_finite);
     let mut tally = Tally::new();
     let mut cpu_before = 0.0;
     std::thread::scope(|scope| {

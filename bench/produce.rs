@@ -42,7 +42,7 @@ pub fn run(args: &ProduceArgs) -> anyhow::Result<Report> {
         .map(|index| Producer::new(args, &topic, &batches, index))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let workers = workers.into_iter().map(|producer| |pace: &Pace| producer.run(pace)).collect();
-    let outcome = run_all(&args.run, workers)?;
+    let outcome = run_all(&args.run, false, workers)?;
     Ok(Report::new("produce", outcome.tally, outcome.elapsed, outcome.cpu_seconds))
 }
 
@@ -193,11 +193,12 @@ impl Producer {
             }
             let latency = now - sent.at;
             in_flight.pop_front();
+            let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            let failed = partitions.map(|partition| partition.error_code).find(|c| !c.is_none());
+            if failed.is_some() {
+                pace.give_back(self.request_bytes);
+            }
             if pace.counts(now) {
-                let partitions =
-                    response.responses.iter().flat_map(|topic| &topic.partition_responses);
-                let failed =
-                    partitions.map(|partition| partition.error_code).find(|c| !c.is_none());
                 match failed {
                     None => self.count(tally, now, latency),
                     Some(code) => tally.error(code.name()),

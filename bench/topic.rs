@@ -100,8 +100,7 @@ pub fn prepare(target: &TargetArgs, timeout: Duration) -> anyhow::Result<Topic> 
         delete(&mut controller, &target.topic)?;
     }
     create(&mut controller, target)?;
-    let deadline = Instant::now() + CHANGE_TIMEOUT;
-    let topic = wait_for(&mut controller, &target.topic, 1, deadline)?;
+    let topic = wait_until_ready(&target.brokers, &target.topic, 1, CHANGE_TIMEOUT)?;
     let partitions_count = topic.partitions_count();
     if partitions_count != target.partitions as usize {
         eprintln!("topic {} has {partitions_count} partitions already", target.topic);
@@ -265,21 +264,6 @@ fn create(controller: &mut Broker, target: &TargetArgs) -> anyhow::Result<()> {
             bail!("creating topic {}: {reason} ({})", target.topic, code.name());
         }
         std::thread::sleep(POLL_PAUSE);
-    }
-}
-
-fn wait_for(
-    broker: &mut Broker,
-    name: &str,
-    partitions_min: usize,
-    deadline: Instant,
-) -> anyhow::Result<Topic> {
-    loop {
-        match find(broker, name, partitions_min) {
-            Ok(topic) => return Ok(topic),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(_) => std::thread::sleep(POLL_PAUSE),
-        }
     }
 }
 
