@@ -1,0 +1,675 @@
+//! A shard's buffers: 4 KiB-aligned runs of pages out of huge-page arenas, under a budget.
+//!
+//! An arena is 64 MiB of address space, aligned and advised to 2 MiB pages, touched only as it is
+//! used: an idle shard costs nothing, and a run that is used again costs no system call and no page
+//! fault. A bitmap with one bit a page finds runs first-fit, so a frame of 1 MiB and 200 bytes takes
+//! 257 pages and neighbours melt together when they are freed. Small and large runs live in different
+//! arenas: long-lived small ones would otherwise cut up the room for large ones.
+//!
+//! Only the shard allocates. Freeing is pushing onto a lock-free queue from any thread; the shard
+//! drains it when it next allocates. [`Memory::trim`] hands untouched huge pages back to the system;
+//! it runs when the shard is idle, never in the data path.
+//!
+//! The memory is *not* registered with the ring (`WriteFixed`): that pins all of it at start, which
+//! makes an idle node large and runs into the memlock limit of everybody but root; with 2 MiB pages
+//! the unregistered path measured nearly the same.
+//! **Invariant:** a run is in exactly one place: free in the bitmap, queued as returned, or in a
+//! `Buffer` or the last `Slice` of one.
+
+use super::notify::BellWatch;
+use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB};
+use crossbeam_queue::SegQueue;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+/// Bytes of a page, the unit of a run.
+const PAGE_BYTES: usize = DIRECT_ALIGN_BYTES;
+/// Bytes of a huge page: x86-64's and aarch64's with 4 KiB base pages.
+const HUGE_BYTES: usize = 2 * MIB;
+/// Address space of an arena, bytes: 32 huge pages, so that a bitmap is 2 KiB and scans in well
+/// below a microsecond.
+const ARENA_BYTES: usize = 64 * MIB;
+const ARENA_PAGES: usize = ARENA_BYTES / PAGE_BYTES;
+const ARENA_WORDS: usize = ARENA_PAGES / 64;
+/// Largest run out of an arena, bytes; a larger one is a mapping of its own.
+const ARENA_RUN_BYTES_MAX: usize = 16 * MIB;
+/// Largest run that goes to the arenas of small ones, bytes.
+const SMALL_RUN_BYTES_MAX: usize = 64 * KIB;
+/// Free huge pages that `trim` leaves in place a shard: the next burst starts without page faults.
+const RESERVE_HUGE_COUNT: usize = 8;
+/// Huge pages that one `trim` hands back at most: bounds the time of the system calls.
+const TRIM_HUGE_COUNT_MAX: usize = 4;
+
+const _: () = assert!(ARENA_BYTES / HUGE_BYTES <= 32, "touched is a u32");
+const _: () = assert!(ARENA_BYTES.is_multiple_of(HUGE_BYTES));
+
+/// A run of pages, as plain numbers: `arena` is `DIRECT` for a mapping of its own.
+#[derive(Clone, Copy)]
+struct Run {
+    start: NonNull<u8>,
+    pages_count: u32,
+    arena: u32,
+}
+
+const DIRECT: u32 = u32::MAX;
+
+// SAFETY: a run is an exclusive claim on its bytes; nothing about it is tied to a thread.
+unsafe impl Send for Run {}
+
+impl Run {
+    fn bytes(&self) -> usize {
+        self.pages_count as usize * PAGE_BYTES
+    }
+}
+
+/// What buffers keep of their pool, on whatever thread they are.
+struct Shared {
+    returned: SegQueue<Run>,
+    used_bytes: AtomicUsize,
+    waiters_count: AtomicUsize,
+    bell: Arc<super::notify::Bell>,
+    /// Starts of the arenas: unmapped when the pool and the last buffer are gone.
+    mappings: Mutex<Vec<Mapping>>,
+}
+
+struct Mapping(NonNull<u8>);
+// SAFETY: only an address; what is behind it is reached through runs and slices.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        while let Some(run) = self.returned.pop() {
+            if run.arena == DIRECT {
+                unmap(run.start, mapping_bytes(run.bytes()));
+            }
+        }
+        let mappings = self.mappings.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for mapping in mappings.drain(..) {
+            unmap(mapping.0, ARENA_BYTES);
+        }
+    }
+}
+
+struct Arena {
+    start: NonNull<u8>,
+    small: bool,
+    free_pages: usize,
+    hint_word: usize, // no free bit below it
+    free: Box<[u64; ARENA_WORDS]>,
+    touched: u32, // huge pages that were given out since they were mapped or handed back
+}
+
+struct Pool {
+    shared: Arc<Shared>,
+    budget_bytes: usize,
+    arenas: RefCell<Vec<Arena>>,
+    waiting: RefCell<VecDeque<(u64, Option<Waker>)>>,
+    ticket_next: std::cell::Cell<u64>,
+    watch: Rc<BellWatch>,
+}
+
+/// The shard's buffer memory. Clones are the same pool.
+#[derive(Clone)]
+pub struct Memory(Rc<Pool>);
+
+impl Memory {
+    pub(super) fn new(budget_bytes: usize, watch: Rc<BellWatch>) -> Memory {
+        let shared = Shared {
+            returned: SegQueue::new(),
+            used_bytes: AtomicUsize::new(0),
+            waiters_count: AtomicUsize::new(0),
+            bell: watch.bell.clone(),
+            mappings: Mutex::new(Vec::new()),
+        };
+        Memory(Rc::new(Pool {
+            shared: Arc::new(shared),
+            budget_bytes,
+            arenas: RefCell::new(Vec::new()),
+            waiting: RefCell::new(VecDeque::new()),
+            ticket_next: std::cell::Cell::new(0),
+            watch,
+        }))
+    }
+
+    /// A buffer of `bytes` (1 or more), or none when that would exceed the shard's budget.
+    ///
+    /// Its contents are whatever was there before. The budget is charged with whole pages. Costs no
+    /// system call unless the pool has to grow.
+    pub fn allocate(&self, bytes: usize) -> Option<Buffer> {
+        assert!(bytes > 0, "a buffer holds something");
+        let pool = &*self.0;
+        let pages_count = bytes.div_ceil(PAGE_BYTES);
+        let charge_bytes = pages_count * PAGE_BYTES;
+        let used_bytes = pool.shared.used_bytes.load(Ordering::SeqCst);
+        if used_bytes.checked_add(charge_bytes)? > pool.budget_bytes {
+            return None;
+        }
+        let run = pool.take(pages_count)?;
+        pool.shared.used_bytes.fetch_add(charge_bytes, Ordering::SeqCst);
+        let region = Region { run, shared: pool.shared.clone() };
+        Some(Buffer { region, bytes })
+    }
+
+    /// A buffer of `bytes`, when the budget has room for it; waiters are served in order.
+    ///
+    /// # Panics
+    /// When `bytes` exceed the whole budget: check against [`Memory::budget_bytes`] what a peer asks.
+    pub async fn allocate_wait(&self, bytes: usize) -> Buffer {
+        assert!(bytes.next_multiple_of(PAGE_BYTES) <= self.budget_bytes(), "it would never fit");
+        if self.0.waiting.borrow().is_empty()
+            && let Some(buffer) = self.allocate(bytes)
+        {
+            return buffer;
+        }
+        let waiter = Waiter::new(&self.0);
+        poll_fn(|context| {
+            self.0.watch.watch(context.waker());
+            if !waiter.is_first(context.waker()) {
+                return Poll::Pending;
+            }
+            self.allocate(bytes).map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Bytes of the budget that buffers and slices hold now.
+    pub fn used_bytes(&self) -> usize {
+        self.0.shared.used_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that may be held at once.
+    pub fn budget_bytes(&self) -> usize {
+        self.0.budget_bytes
+    }
+
+    /// Hands some free huge pages beyond the reserve back to the system; true if it handed back any.
+    pub(super) fn trim(&self) -> bool {
+        self.0.drain();
+        let mut arenas = self.0.arenas.borrow_mut();
+        let mut keep_count = RESERVE_HUGE_COUNT;
+        let mut trimmed_count = 0;
+        for arena in arenas.iter_mut() {
+            for huge in 0..ARENA_BYTES / HUGE_BYTES {
+                if arena.touched & (1 << huge) == 0 || !arena.is_free(huge) {
+                    continue;
+                }
+                if keep_count > 0 {
+                    keep_count -= 1;
+                } else if trimmed_count < TRIM_HUGE_COUNT_MAX {
+                    arena.hand_back(huge);
+                    trimmed_count += 1;
+                }
+            }
+        }
+        trimmed_count > 0
+    }
+}
+
+/// A place in the line of `allocate_wait`, given up when dropped.
+struct Waiter<'a> {
+    pool: &'a Pool,
+    ticket: u64,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(pool: &'a Pool) -> Waiter<'a> {
+        let ticket = pool.ticket_next.get();
+        pool.ticket_next.set(ticket + 1);
+        pool.waiting.borrow_mut().push_back((ticket, None));
+        pool.shared.waiters_count.fetch_add(1, Ordering::SeqCst);
+        Waiter { pool, ticket }
+    }
+
+    fn is_first(&self, waker: &Waker) -> bool {
+        let mut waiting = self.pool.waiting.borrow_mut();
+        let position = waiting.iter().position(|(ticket, _)| *ticket == self.ticket);
+        let position = position.expect("a waiter is in line until it is dropped");
+        waiting[position].1 = Some(waker.clone());
+        position == 0
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.pool.waiting.borrow_mut();
+        waiting.retain(|(ticket, _)| *ticket != self.ticket);
+        let next = waiting.front_mut().and_then(|(_, waker)| waker.take());
+        drop(waiting);
+        self.pool.shared.waiters_count.fetch_sub(1, Ordering::SeqCst);
+        if let Some(waker) = next {
+            waker.wake();
+        }
+    }
+}
+
+impl Pool {
+    fn take(&self, pages_count: usize) -> Option<Run> {
+        self.drain();
+        let bytes = pages_count * PAGE_BYTES;
+        if bytes > ARENA_RUN_BYTES_MAX {
+            let start = map(mapping_bytes(bytes))?;
+            let pages_count = u32::try_from(pages_count).ok()?;
+            return Some(Run { start, pages_count, arena: DIRECT });
+        }
+        let small = bytes <= SMALL_RUN_BYTES_MAX;
+        let mut arenas = self.arenas.borrow_mut();
+        for (index, arena) in arenas.iter_mut().enumerate() {
+            if arena.small == small
+                && let Some(page) = arena.take(pages_count)
+            {
+                return Some(arena.run(index, page, pages_count));
+            }
+        }
+        let start = map(ARENA_BYTES)?;
+        let mut mappings = self.shared.mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        mappings.push(Mapping(start));
+        drop(mappings);
+        let mut arena = Arena {
+            start,
+            small,
+            free_pages: ARENA_PAGES,
+            hint_word: 0,
+            free: Box::new([u64::MAX; ARENA_WORDS]),
+            touched: 0,
+        };
+        let page = arena.take(pages_count).expect("a fresh arena has room for its largest run");
+        let run = arena.run(arenas.len(), page, pages_count);
+        arenas.push(arena);
+        Some(run)
+    }
+
+    /// Takes back what other owners freed.
+    fn drain(&self) {
+        if self.shared.returned.is_empty() {
+            return;
+        }
+        let mut arenas = self.arenas.borrow_mut();
+        while let Some(run) = self.shared.returned.pop() {
+            if run.arena == DIRECT {
+                unmap(run.start, mapping_bytes(run.bytes()));
+            } else {
+                arenas[run.arena as usize].put(run);
+            }
+        }
+    }
+}
+
+impl Arena {
+    /// The first page of a free run of `pages_count`, now taken.
+    fn take(&mut self, pages_count: usize) -> Option<usize> {
+        if self.free_pages < pages_count {
+            return None;
+        }
+        while self.hint_word < ARENA_WORDS && self.free[self.hint_word] == 0 {
+            self.hint_word += 1;
+        }
+        let page = self.find(pages_count)?;
+        self.mark(page, pages_count, false);
+        self.free_pages -= pages_count;
+        let last = (page + pages_count - 1) * PAGE_BYTES / HUGE_BYTES;
+        for huge in page * PAGE_BYTES / HUGE_BYTES..=last {
+            self.touched |= 1 << huge;
+        }
+        Some(page)
+    }
+
+    fn find(&self, pages_count: usize) -> Option<usize> {
+        let mut run_start = 0;
+        let mut run_count = 0;
+        for index in self.hint_word..ARENA_WORDS {
+            let word = self.free[index];
+            let mut bit = 0;
+            while bit < 64 {
+                let rest = word >> bit;
+                let ones = ((!rest).trailing_zeros() as usize).min(64 - bit);
+                if ones > 0 {
+                    if run_count == 0 {
+                        run_start = index * 64 + bit;
+                    }
+                    run_count += ones;
+                    if run_count >= pages_count {
+                        return Some(run_start);
+                    }
+                    bit += ones;
+                } else {
+                    run_count = 0;
+                    bit += (rest.trailing_zeros() as usize).min(64 - bit);
+                }
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, run: Run) {
+        let offset_bytes = run.start.as_ptr() as usize - self.start.as_ptr() as usize;
+        let page = offset_bytes / PAGE_BYTES;
+        assert!(offset_bytes < ARENA_BYTES, "a run comes back to its own arena");
+        self.mark(page, run.pages_count as usize, true);
+        self.free_pages += run.pages_count as usize;
+        self.hint_word = self.hint_word.min(page / 64);
+    }
+
+    fn mark(&mut self, page: usize, pages_count: usize, free: bool) {
+        let mut page = page;
+        let end = page + pages_count;
+        while page < end {
+            let bit = page % 64;
+            let count = (64 - bit).min(end - page);
+            let mask = (u64::MAX >> (64 - count)) << bit;
+            let word = &mut self.free[page / 64];
+            assert!(*word & mask == if free { 0 } else { mask }, "a page has one owner");
+            *word ^= mask;
+            page += count;
+        }
+    }
+
+    fn run(&self, index: usize, page: usize, pages_count: usize) -> Run {
+        // SAFETY: `take` found the page inside the arena's mapping.
+        let start = unsafe { self.start.add(page * PAGE_BYTES) };
+        let arena = u32::try_from(index).expect("arenas are bounded by the budget");
+        let pages_count = u32::try_from(pages_count).expect("a run is smaller than its arena");
+        Run { start, pages_count, arena }
+    }
+
+    fn is_free(&self, huge: usize) -> bool {
+        let words = HUGE_BYTES / PAGE_BYTES / 64;
+        self.free[huge * words..(huge + 1) * words].iter().all(|word| *word == u64::MAX)
+    }
+
+    fn hand_back(&mut self, huge: usize) {
+        // SAFETY: the huge page lies in this arena's mapping and no run of it is out (`is_free`).
+        let result = unsafe {
+            let start = self.start.add(huge * HUGE_BYTES);
+            libc::madvise(start.as_ptr().cast(), HUGE_BYTES, libc::MADV_DONTNEED)
+        };
+        assert!(result == 0, "the range is a mapping of ours");
+        self.touched &= !(1 << huge);
+    }
+}
+
+fn mapping_bytes(bytes: usize) -> usize {
+    bytes.next_multiple_of(HUGE_BYTES)
+}
+
+/// Maps `bytes` (whole huge pages) of zeroes, aligned to a huge page; none if the system refuses.
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    let wide_bytes = bytes + HUGE_BYTES;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh anonymous mapping, placed by the kernel.
+    let wide = unsafe { libc::mmap(std::ptr::null_mut(), wide_bytes, protection, flags, -1, 0) };
+    if wide == libc::MAP_FAILED {
+        return None;
+    }
+    let address = wide as usize;
+    let head_bytes = address.next_multiple_of(HUGE_BYTES) - address;
+    // SAFETY: all three ranges lie in the mapping just made, which nobody else knows.
+    unsafe {
+        let start = wide.cast::<u8>().add(head_bytes);
+        if head_bytes > 0 {
+            libc::munmap(wide, head_bytes);
+        }
+        if head_bytes < HUGE_BYTES {
+            libc::munmap(start.add(bytes).cast(), HUGE_BYTES - head_bytes);
+        }
+        // A kernel without huge pages refuses: small ones work as well, only slower.
+        libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        NonNull::new(start)
+    }
+}
+
+fn unmap(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: callers pass a mapping of ours of that length, which nobody uses any more.
+    let result = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+    assert!(result == 0, "the range is a mapping of ours");
+}
+
+/// An owned run: goes back to its pool when dropped, on any thread.
+struct Region {
+    run: Run,
+    shared: Arc<Shared>,
+}
+
+// SAFETY: the bytes are only read through shared references (`Slice`), and written only by the
+// unique `Buffer` or beyond every slice by the unique `TailBuffer`.
+unsafe impl Sync for Region {}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.shared.returned.push(self.run);
+        self.shared.used_bytes.fetch_sub(self.run.bytes(), Ordering::SeqCst);
+        if self.shared.waiters_count.load(Ordering::SeqCst) > 0 {
+            self.shared.bell.ring();
+        }
+    }
+}
+
+/// Bytes with one owner, 4 KiB-aligned; [`Buffer::freeze`] makes them shareable.
+pub struct Buffer {
+    region: Region,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Bytes that the run really has: the length rounded up to whole pages.
+    pub fn capacity(&self) -> usize {
+        self.region.run.bytes()
+    }
+
+    /// Shortens to `bytes` (at most the length); the run stays whole.
+    pub fn truncate(&mut self, bytes: usize) {
+        assert!(bytes <= self.bytes, "truncate does not lengthen");
+        self.bytes = bytes;
+    }
+
+    /// Makes the bytes immutable and shareable without copying them.
+    pub fn freeze(self) -> Slice {
+        let start = self.region.run.start;
+        let bytes = self.bytes;
+        Slice { owner: Some(Arc::new(Owner::Region(self.region))), start, bytes }
+    }
+
+    pub(super) fn start(&self) -> *mut u8 {
+        self.region.run.start.as_ptr()
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the run is mapped (so initialised: zeroes or old bytes) and ours alone.
+        unsafe { std::slice::from_raw_parts(self.region.run.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` proves that nobody reads.
+        unsafe { std::slice::from_raw_parts_mut(self.region.run.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} bytes)", self.bytes)
+    }
+}
+
+enum Owner {
+    Region(#[expect(dead_code, reason = "held for its drop")] Region),
+    Heap(#[expect(dead_code, reason = "held for its drop")] Vec<u8>),
+    Mapped(Mapping, usize),
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Owner::Mapped(mapping, bytes) = self {
+            unmap(mapping.0, *bytes);
+        }
+    }
+}
+
+/// Immutable bytes with counted owners; cloning and cutting copies nothing. Any thread.
+#[derive(Clone)]
+pub struct Slice {
+    owner: Option<Arc<Owner>>,
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the bytes are immutable as long as a slice lives, and the owner is Send + Sync.
+unsafe impl Send for Slice {}
+// SAFETY: as above.
+unsafe impl Sync for Slice {}
+
+impl Slice {
+    /// No bytes.
+    pub fn empty() -> Slice {
+        Slice { owner: None, start: NonNull::dangling(), bytes: 0 }
+    }
+
+    /// `bytes` of zeroes that are never written, so that they cost address space only.
+    pub(super) fn mapped_zeroes(bytes: usize) -> Slice {
+        let mapped_bytes = mapping_bytes(bytes);
+        let start = map(mapped_bytes).expect("the system gives address space for a few zeroes");
+        let owner = Owner::Mapped(Mapping(start), mapped_bytes);
+        Slice { owner: Some(Arc::new(owner)), start, bytes }
+    }
+
+    /// The part `range` of this one, sharing the memory.
+    ///
+    /// # Panics
+    /// When the range does not lie inside.
+    pub fn slice(&self, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.bytes, "the range lies inside");
+        // SAFETY: the start stays within the bytes of this slice (or one past them).
+        let start = unsafe { self.start.add(range.start) };
+        Slice { owner: self.owner.clone(), start, bytes: range.end - range.start }
+    }
+
+    /// Whether `next` begins in memory where this one ends, in the same buffer.
+    pub(super) fn is_followed_by(&self, next: &Slice) -> bool {
+        let same = match (&self.owner, &next.owner) {
+            (Some(owner), Some(other)) => Arc::ptr_eq(owner, other),
+            _ => false,
+        };
+        same && self.start.as_ptr().wrapping_add(self.bytes) == next.start.as_ptr()
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the owner keeps the bytes alive and nobody writes to them (module doc).
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl From<Vec<u8>> for Slice {
+    fn from(mut vector: Vec<u8>) -> Slice {
+        let bytes = vector.len();
+        let start = NonNull::new(vector.as_mut_ptr()).expect("a vector's pointer is never null");
+        Slice { owner: Some(Arc::new(Owner::Heap(vector))), start, bytes }
+    }
+}
+
+impl Default for Slice {
+    fn default() -> Slice {
+        Slice::empty()
+    }
+}
+
+impl std::fmt::Debug for Slice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slice({} bytes)", self.bytes)
+    }
+}
+
+/// A buffer that grows at its end while what was written before is already shared.
+///
+/// Appending writes beyond every slice that was handed out, so those stay immutable.
+pub struct TailBuffer {
+    owner: Arc<Owner>,
+    start: NonNull<u8>,
+    bytes: usize,
+    capacity_bytes: usize,
+}
+
+// SAFETY: the unique appender of its memory; slices of it only read below `bytes`.
+unsafe impl Send for TailBuffer {}
+
+impl TailBuffer {
+    /// An empty tail over the whole of `buffer`'s length.
+    pub fn new(buffer: Buffer) -> TailBuffer {
+        let start = buffer.region.run.start;
+        let capacity_bytes = buffer.bytes;
+        TailBuffer {
+            owner: Arc::new(Owner::Region(buffer.region)),
+            start,
+            bytes: 0,
+            capacity_bytes,
+        }
+    }
+
+    /// Copies `source` to the end.
+    ///
+    /// # Panics
+    /// When it does not fit: the caller looks at `free_bytes` first.
+    pub fn append(&mut self, source: &[u8]) {
+        assert!(source.len() <= self.free_bytes(), "the caller appends what fits");
+        // SAFETY: the target lies inside the region, beyond all slices, and `&mut self` is the only
+        // appender; `source` cannot overlap it as no safe reference to those bytes exists.
+        unsafe {
+            let target = self.start.as_ptr().add(self.bytes);
+            std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len());
+        }
+        self.bytes += source.len();
+    }
+
+    /// The bytes `range` of those appended so far; they never change again.
+    ///
+    /// # Panics
+    /// When the range reaches beyond them.
+    pub fn slice(&self, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.bytes, "only appended bytes");
+        // SAFETY: the start lies within the region.
+        let start = unsafe { self.start.add(range.start) };
+        Slice { owner: Some(self.owner.clone()), start, bytes: range.end - range.start }
+    }
+
+    /// Bytes appended so far.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Bytes that fit in all.
+    pub fn capacity(&self) -> usize {
+        self.capacity_bytes
+    }
+
+    /// Bytes that still fit.
+    pub fn free_bytes(&self) -> usize {
+        self.capacity_bytes - self.bytes
+    }
+}
+
+impl std::fmt::Debug for TailBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TailBuffer({} of {} bytes)", self.bytes, self.capacity_bytes)
+    }
+}

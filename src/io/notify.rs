@@ -1,0 +1,184 @@
+//! Waking a shard from another thread: one bell a shard, rung by a mailbox, a freed buffer or a signal.
+//!
+//! A bell is an eventfd that the shard reads through its ring. Rings between two looks of the shard
+//! are one system call: `rung` is set by the first and cleared before the shard looks. Whoever waits
+//! keeps its condition in memory of its own (a queue, a counter) and only learns "look again" here.
+//! **Invariant:** a condition that was made true before `ring` is seen by every watcher after it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+/// What other threads hold of a shard: enough to make it look.
+pub(super) struct Bell {
+    rung: AtomicBool,
+    kind: BellKind,
+}
+
+enum BellKind {
+    Eventfd(OwnedFd),
+    /// In the simulation everything is one thread: a plain waker does.
+    Waker(Mutex<Option<Waker>>),
+}
+
+impl Bell {
+    /// A bell that a ring can read.
+    pub fn eventfd() -> io::Result<Arc<Bell>> {
+        let kind = BellKind::Eventfd(new_eventfd()?);
+        Ok(Arc::new(Bell { rung: AtomicBool::new(false), kind }))
+    }
+
+    /// A bell of the simulation.
+    pub fn simulated() -> Arc<Bell> {
+        let kind = BellKind::Waker(Mutex::new(None));
+        Arc::new(Bell { rung: AtomicBool::new(false), kind })
+    }
+
+    /// Makes the shard look again; from any thread, never blocks.
+    pub fn ring(&self) {
+        if self.rung.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        match &self.kind {
+            BellKind::Eventfd(fd) => signal_eventfd(fd.as_raw_fd()),
+            BellKind::Waker(waker) => {
+                if let Some(waker) = waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// The eventfd to read; none in the simulation.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        match &self.kind {
+            BellKind::Eventfd(fd) => Some(fd.as_raw_fd()),
+            BellKind::Waker(_) => None,
+        }
+    }
+
+    /// Allows the next ring; called before the conditions are looked at.
+    pub fn clear(&self) {
+        self.rung.store(false, Ordering::SeqCst);
+    }
+
+    /// Resolves when a simulated bell was rung; clears it.
+    pub async fn rung(&self) {
+        let BellKind::Waker(slot) = &self.kind else {
+            unreachable!("a real bell is read through the ring")
+        };
+        std::future::poll_fn(|context| {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.rung.swap(false, Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            *slot = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A shard's own end of its bell: the tasks that want to look when it rings.
+pub(super) struct BellWatch {
+    pub bell: Arc<Bell>,
+    watchers: RefCell<Vec<Waker>>,
+}
+
+impl BellWatch {
+    pub fn new(bell: Arc<Bell>) -> Rc<BellWatch> {
+        Rc::new(BellWatch { bell, watchers: RefCell::new(Vec::new()) })
+    }
+
+    /// Wakes `waker` at the next ring, once. The caller looks at its condition *after* this call.
+    pub fn watch(&self, waker: &Waker) {
+        let mut watchers = self.watchers.borrow_mut();
+        if !watchers.iter().any(|known| known.will_wake(waker)) {
+            watchers.push(waker.clone());
+        }
+    }
+
+    /// Wakes every watcher: called by the shard after the bell was cleared.
+    pub fn wake_all(&self) {
+        let watchers = std::mem::take(&mut *self.watchers.borrow_mut());
+        for waker in watchers {
+            waker.wake();
+        }
+    }
+}
+
+/// Wakes a shard's task from any thread: signals, the control thread.
+///
+/// `notify` is remembered when nobody waits, and then ends the next wait at once; several calls
+/// before a wait count as one. Every task that waits at the time of a call is woken.
+#[derive(Clone, Default)]
+pub struct Notifier(Arc<NotifierState>);
+
+#[derive(Default)]
+struct NotifierState {
+    notified_count: AtomicU64,
+    taken_count: AtomicU64,
+    bells: Mutex<Vec<Arc<Bell>>>,
+}
+
+impl Notifier {
+    pub fn new() -> Notifier {
+        Notifier::default()
+    }
+
+    /// Ends the waits of now, or else the next one; from any thread, never blocks for long.
+    pub fn notify(&self) {
+        self.0.notified_count.fetch_add(1, Ordering::SeqCst);
+        let bells = std::mem::take(&mut *self.bells());
+        for bell in bells {
+            bell.ring();
+        }
+    }
+
+    fn bells(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Bell>>> {
+        self.0.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn wait(&self, watch: &BellWatch) {
+        let state = &self.0;
+        let mut seen_count = state.taken_count.load(Ordering::SeqCst);
+        std::future::poll_fn(|context| {
+            watch.watch(context.waker());
+            let mut bells = self.bells();
+            if !bells.iter().any(|bell| Arc::ptr_eq(bell, &watch.bell)) {
+                bells.push(watch.bell.clone());
+            }
+            drop(bells);
+            let notified_count = state.notified_count.load(Ordering::SeqCst);
+            if notified_count == seen_count {
+                return Poll::Pending;
+            }
+            seen_count = notified_count;
+            state.taken_count.fetch_max(notified_count, Ordering::SeqCst);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// A blocking eventfd: a non-blocking one would end the ring's read with EAGAIN.
+pub(super) fn new_eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: eventfd takes no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(super) fn signal_eventfd(fd: RawFd) {
+    let one: u64 = 1;
+    // SAFETY: the pointer is to 8 live bytes, as an eventfd wants.
+    let written = unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+    assert!(written == 8, "an eventfd's counter cannot be full: {}", io::Error::last_os_error());
+}
