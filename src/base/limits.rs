@@ -39,5 +39,25 @@ pub const SETTING_VALUE_BYTES_MAX: usize = 32_767;
 /// Most shards in a process: ids are 16 bit and the mesh holds a queue for each pair.
 pub const SHARDS_COUNT_MAX: usize = 256;
 
+/// Most requests that wait for their answer on one connection of our own client.
+pub const CLIENT_REQUESTS_WAITING_MAX: usize = 4096;
+
+/// What our own client reads at once, bytes; a larger answer gets memory of its own.
+pub const CLIENT_RECEIVE_BYTES: usize = 64 * KIB;
+
+/// Largest answer that our own client takes, bytes: above what a broker sends for `fetch.max.bytes`
+/// of 55 MiB, as a single batch may exceed that.
+pub const CLIENT_RESPONSE_BYTES_MAX: usize = 256 * MIB;
+
+/// Most bytes of records that our own producer holds until they are acknowledged: 32 MiB is Kafka's
+/// default of `buffer.memory`.
+pub const CLIENT_PRODUCER_BYTES_MAX: usize = 32 * MIB;
+
+/// Most bytes that our own client lets a batch decompress to.
+pub const CLIENT_BATCH_BYTES_MAX: usize = 1024 * MIB;
+
+/// Longest line that `ringmain produce` takes for a record, bytes.
+pub const CLIENT_LINE_BYTES_MAX: usize = 64 * MIB;
+
 const _: () = assert!(DIRECT_ALIGN_BYTES.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "index positions are u32");
