@@ -1,6 +1,7 @@
 //! ringmain, a streaming broker that Kafka's clients use unchanged: the tour of the code.
 
 pub mod base;
+pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;

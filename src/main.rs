@@ -1,3 +1,40 @@
-//! The command line.
+//! The command line: one binary for the broker and for all that one does with it.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use ringmain::cli;
+use std::io;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Overrides what is logged, as `RUST_LOG` does elsewhere: `debug`, `ringmain::storage=trace`.
+const LOG_VARIABLE: &str = "RINGMAIN_LOG";
+
+/// A streaming broker that Kafka's clients use unchanged
+#[derive(Debug, Parser)]
+#[command(name = "ringmain", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Client(command) => {
+            start_log("warn");
+            cli::run(command)
+        }
+    }
+}
+
+/// Logs to stderr what `RINGMAIN_LOG` asks for, else `default` and above.
+fn start_log(default: &str) {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
