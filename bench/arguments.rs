@@ -1,4 +1,5 @@
-//! What the command line says: the flags of each subcommand, and sizes and times as people write them.
+//! What the command line says: the flags of each subcommand, and sizes and times as people write
+//! them.
 //!
 //! Knows no sockets. A value that cannot be used is refused here, with what would be right.
 
@@ -67,7 +68,8 @@ pub struct RunArgs {
     /// Requests that one connection keeps unanswered
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub in_flight: u16,
-    /// Measured time, such as 10s or 500ms; 10s unless --bytes or the end of the data bounds the run
+    /// Measured time, such as 10s or 500ms; 10s unless --bytes or the end of the data bounds the
+    /// run
     #[arg(long, value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Time before the measurement begins; 1s, or none where the run is not bound by time

@@ -1,8 +1,8 @@
 //! The base line of a durable write: overwrite a block, flush, and nothing else.
 //!
-//! Plain blocking system calls on one thread, so that no part of ringmain is in the figure. The file
-//! is written whole first: a write into space that holds data already changes no metadata, which is
-//! the case that a prepared segment is compared with.
+//! Plain blocking system calls on one thread, so that no part of ringmain is in the figure. The
+//! file is written whole first: a write into space that holds data already changes no metadata,
+//! which is the case that a prepared segment is compared with.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

@@ -1,8 +1,8 @@
 //! Fetching: each connection reads its share of the partitions, several requests in flight.
 //!
-//! The partitions of a connection are dealt to as many slots as requests may be in flight, since the
-//! next request for a partition needs the offset that the last answer ended with. What comes is read
-//! as a consumer would, checked cheaply (lengths, offsets in order), and dropped.
+//! The partitions of a connection are dealt to as many slots as requests may be in flight, since
+//! the next request for a partition needs the offset that the last answer ended with. What comes is
+//! read as a consumer would, checked cheaply (lengths, offsets in order), and dropped.
 //! **Invariant:** offsets of a partition only grow, until `--repeat` begins again.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,9 +1,9 @@
 //! A connection of the load generator: one thread, blocking calls, few of them.
 //!
-//! The generator shares its cores with the broker that it measures, so its own cost is part of every
-//! figure. A ring with an executor on top was the alternative: it wakes through an event file and
-//! several enters (about 60 µs of CPU a wake-up); here a wake-up is the return of one `recv`, and a
-//! request costs one `writev` however many batches it holds.
+//! The generator shares its cores with the broker that it measures, so its own cost is part of
+//! every figure. A ring with an executor on top was the alternative: it wakes through an event file
+//! and several enters (about 60 µs of CPU a wake-up); here a wake-up is the return of one `recv`,
+//! and a request costs one `writev` however many batches it holds.
 //! **Invariant:** what lies between `start` and `end` of a receiver was received and not yet taken.
 
 use std::io::{self, IoSlice, Write};
@@ -19,8 +19,8 @@ pub const SIZE_BYTES: usize = 4;
 /// Most slices in one `writev`: the kernel's bound.
 const GATHER_SLICES_MAX: usize = 1024;
 
-/// Bytes asked for while no frame has begun. Holds hundreds of acknowledgements; small, because what
-/// a large frame's first read takes beyond it would have to be moved.
+/// Bytes asked for while no frame has begun. Holds hundreds of acknowledgements; small, because
+/// what a large frame's first read takes beyond it would have to be moved.
 const FIRST_READ_BYTES: usize = 32 * 1024;
 
 /// Largest answer, bytes: more is taken for a broken stream. Kafka's consumers ask for 50 MiB.

@@ -1,7 +1,8 @@
 //! Produce requests that are built once and sent again and again.
 //!
 //! A request is a short head, cut where batches go, and the batches, which all requests share. Only
-//! the correlation id changes from one sending to the next: brokers patch offsets into their own copy.
+//! the correlation id changes from one sending to the next: brokers patch offsets into their own
+//! copy.
 //! **Invariant:** a request holds at most one batch a partition, as the protocol demands.
 
 use std::io::IoSlice;

@@ -1,8 +1,12 @@
-//! `ringmain-bench`: a load generator for any Kafka broker, and the figures that it is compared with.
+//! `ringmain-bench`: a load generator for any Kafka broker, and the figures that it is compared
+//! with.
 //!
 //! In reading order: `arguments` (the flags), `topic` (make it, find its leaders), `load` (prebuilt
 //! requests), `lane` (a connection), `pace` (when a run measures and ends), `produce` and `fetch`
-//! (the loops), `walk` (what a fetch brought), `disk` (the base line), `report` (what was measured, as text or JSON).
+//! (the loops), `walk` (what a fetch brought), `disk` (the base line), `report` (what was measured,
+//! as text or JSON).
+
+#![forbid(unsafe_code)]
 
 mod arguments;
 mod disk;

@@ -16,7 +16,8 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// Time before the measurement of a run that is bound by time.
 const WARMUP_DEFAULT: Duration = Duration::from_secs(1);
 
-/// Longest run that is bound by its bytes or its work only: a broker that crawls must not hold a script for ever.
+/// Longest run that is bound by its bytes or its work only: a broker that crawls must not hold a
+/// script for ever.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// Pause before a connection that was lost is opened again.

@@ -1,8 +1,10 @@
 //! Producing: each connection sends prebuilt requests and times their acknowledgements.
 //!
-//! A closed loop: so many requests are in flight a connection, and the next one leaves when an answer
-//! has come. An answer that comes while a large request is being sent is seen when that is done.
-//! **Invariant:** `in_flight` holds what was sent and not answered, in order; answers keep that order.
+//! A closed loop: so many requests are in flight a connection, and the next one leaves when an
+//! answer has come. An answer that comes while a large request is being sent is seen when that is
+//! done.
+//! **Invariant:** `in_flight` holds what was sent and not answered, in order; answers keep that
+//! order.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

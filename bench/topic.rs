@@ -108,7 +108,8 @@ pub fn prepare(target: &TargetArgs, timeout: Duration) -> anyhow::Result<Topic> 
     Ok(topic)
 }
 
-/// Waits until the topic has `partitions_min` partitions and each has a leader that tells its offset.
+/// Waits until the topic has `partitions_min` partitions and each has a leader that tells its
+/// offset.
 ///
 /// # Errors
 /// That is still not so when `timeout` is over: what was wrong last.
@@ -235,8 +236,8 @@ fn delete(controller: &mut Broker, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates the topic; that it is there already is fine. Right after a deletion the name may still be
-/// taken for a moment, which looks the same and is settled by asking for the topic.
+/// Creates the topic; that it is there already is fine. Right after a deletion the name may still
+/// be taken for a moment, which looks the same and is settled by asking for the topic.
 fn create(controller: &mut Broker, target: &TargetArgs) -> anyhow::Result<()> {
     let deadline = Instant::now() + CHANGE_TIMEOUT;
     let configs = target

@@ -16,8 +16,8 @@ pub struct Walked {
 
 /// Walks over `records`, which were asked for from `offset` on.
 ///
-/// The first batch may begin before `offset`, since batches are sent whole; a batch that is cut off at
-/// the end is left for the next request.
+/// The first batch may begin before `offset`, since batches are sent whole; a batch that is cut off
+/// at the end is left for the next request.
 ///
 /// # Errors
 /// Bytes that are no batch, a wrong checksum, offsets that do not grow: what was found.
