@@ -15,6 +15,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve()
+RELEASE = TARGET / "release" / "ringmain"
 WORK = TARGET / "clients"  # on the disk of the clone: direct I/O does not work everywhere
 
 START_SECONDS_MAX = 30
@@ -88,12 +89,12 @@ class Node:
 
     is_ours = True
 
-    def __init__(self, folder, command=None, settings=None):
+    def __init__(self, folder, command, settings=None):
         self.data_dir = folder / "data"
         self.log_file = folder / "node.log"
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.command = command or [TARGET / "release" / "ringmain", "serve"]
+        self.command = command
         self.settings = settings or {}
         self.process = None
 
@@ -203,12 +204,13 @@ class Tally:
         print(f"{len(self.passed)} passed, {len(self.failed)} failed", flush=True)
 
 
-def run_suite(suite_class, elsewhere, tally):
+def run_suite(suite_class, elsewhere, binary, tally):
     """Runs one suite on a fresh node (or on `elsewhere`) and leaves no process behind."""
+    failed_before = len(tally.failed)
     folder = WORK / suite_class.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    node = elsewhere or Node(folder, settings=suite_class.settings)
+    node = elsewhere or Node(folder, [binary, "serve"], suite_class.settings)
     try:
         began = time.monotonic()
         suite = suite_class(node, folder, tally)
@@ -225,6 +227,8 @@ def run_suite(suite_class, elsewhere, tally):
             run_check(node, name, getattr(suite, method), tally)
     finally:
         node.end()
+    if len(tally.failed) == failed_before:
+        shutil.rmtree(folder)  # after a failure data and logs stay for a look
 
 
 def run_check(node, name, check, tally):
@@ -244,8 +248,9 @@ def revive(node):
     """After a failure: the next check finds a running node, so that one fault is one failure."""
     if not node.is_ours or (node.process is not None and node.process.poll() is None):
         return
-    print(f"          the node's log ends with\n{node.log_tail()}", flush=True)
-    node.process = None
+    if node.process is not None:  # it ended by itself
+        print(f"          the node's log ends with\n{node.log_tail()}", flush=True)
+        node.process = None
     try:
         node.start()
     except Failed as error:

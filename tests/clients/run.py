@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the real clients, each against a fresh release node: run.py [--against HOST:PORT] [SUITE...]
+"""Runs the real clients, each against a fresh node of the release build: run.py [SUITE...]
 
 With `--against` the suites ask a broker that already runs there (Apache Kafka, to show that a
 suite is right) and leave out what would stop it; `--kafka-data DIR` is where its log files are.
@@ -9,9 +9,11 @@ Last line: `N passed, N failed`.
 import argparse
 import importlib
 import shutil
+import signal
 import sys
+from pathlib import Path
 
-from harness import TARGET, WORK, Elsewhere, Tally, run_suite
+from harness import RELEASE, WORK, Elsewhere, Tally, run_suite
 
 SUITES = ["start", "kcat", "java", "rskafka"]
 
@@ -20,12 +22,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", metavar="HOST:PORT", help="a running broker to ask instead")
     parser.add_argument("--kafka-data", metavar="DIR", help="data directory of that broker")
+    parser.add_argument("--binary", metavar="FILE", type=Path, default=RELEASE,
+                        help="another build of ringmain than the release")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {' '.join(SUITES)}")
     options = parser.parse_args()
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
-    if not options.against and not (TARGET / "release" / "ringmain").exists():
-        parser.error(f"build first: there is no {TARGET / 'release' / 'ringmain'}")
+    if not options.against and not options.binary.exists():
+        parser.error(f"build first: there is no {options.binary}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nodes are ended
     elsewhere = Elsewhere(options.against, options.kafka_data) if options.against else None
     WORK.mkdir(parents=True, exist_ok=True)
     tally = Tally()
@@ -35,7 +40,7 @@ def main():
         if missing:
             tally.fails(f"{name}: start", f"not installed: {', '.join(missing)}")
             continue
-        run_suite(suite, elsewhere, tally)
+        run_suite(suite, elsewhere, options.binary.resolve(), tally)
     tally.print_summary()
     return 1 if tally.failed else 0
 

@@ -11,7 +11,7 @@ class Start(Suite):
     def check_start_sh_runs_a_node_and_passes_arguments_on(self):
         if not self.node.is_ours:
             raise LeftOut("it starts ringmain")
-        node = Node(self.folder / "script", command=[REPOSITORY / "scripts" / "start.sh"])
+        node = Node(self.folder / "script", [REPOSITORY / "scripts" / "start.sh"])
         node.data_dir.parent.mkdir()
         try:
             node.start(seconds_max=900)  # it may build
