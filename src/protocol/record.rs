@@ -102,6 +102,10 @@ impl<'a> Cursor<'a> {
                 self.bytes = rest;
                 Ok(unzigzag(u64::from(*byte)))
             }
+            [low, high, rest @ ..] if *high < 0x80 => {
+                self.bytes = rest;
+                Ok(unzigzag(u64::from(*low & 0x7f) | u64::from(*high) << 7))
+            }
             _ => self.varlong_of_many_bytes(),
         }
     }

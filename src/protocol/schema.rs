@@ -120,11 +120,13 @@ macro_rules! message {
     (
         $(#[$doc:meta])*
         $name:ident $(<$lt:lifetime>)? {
-            $($(#[$field_doc:meta])* $versions:expr $(, null $nulls:expr)?
+            $($(#[$field_doc:meta])* $first:literal $dots:tt $($last:literal)?
+                $(, null $null_first:literal $null_dots:tt $($null_last:literal)?)?
                 => $field:ident: $kind:ty $(= $default:expr)?,)*
         }
         $(tagged {
-            $($(#[$tag_doc:meta])* $tag:literal, $tag_versions:expr
+            $($(#[$tag_doc:meta])*
+                $tag:literal, $tag_first:literal $tag_dots:tt $($tag_last:literal)?
                 => $tag_field:ident: $tag_kind:ty $(= $tag_default:expr)?,)*
         })?
     ) => {
@@ -152,14 +154,19 @@ macro_rules! message {
                     $($crate::protocol::schema::Field {
                         name: stringify!($field),
                         kind: <$kind as $crate::protocol::wire::Wire<'_>>::KIND,
-                        versions: $crate::protocol::schema::Versions($versions).span(),
-                        nulls: $crate::protocol::schema::nulls_span!($($nulls)?),
+                        versions: $crate::protocol::schema::Versions($first $dots $($last)?).span(),
+                        nulls: $crate::protocol::schema::nulls_span!(
+                            $($null_first $null_dots $($null_last)?)?
+                        ),
                         tag: None,
                     },)*
                     $($($crate::protocol::schema::Field {
                         name: stringify!($tag_field),
                         kind: <$tag_kind as $crate::protocol::wire::Wire<'_>>::KIND,
-                        versions: $crate::protocol::schema::Versions($tag_versions).span(),
+                        versions: $crate::protocol::schema::Versions(
+                            $tag_first $tag_dots $($tag_last)?
+                        )
+                        .span(),
                         nulls: None,
                         tag: Some($tag),
                     },)*)?
@@ -180,14 +187,16 @@ macro_rules! message {
                 #[allow(unused_imports)] // a table may have no row of its own
                 use $crate::protocol::wire::Wire;
                 let mut message = Self::default();
-                $(if ($versions).contains(&version.number) {
+                $(if ($first $dots $($last)?).contains(&version.number) {
                     message.$field = $crate::protocol::schema::read_field!(
-                        reader, version $(, $nulls)?
+                        reader, version $(, $null_first $null_dots $($null_last)?)?
                     );
                 })*
                 if version.flexible {
                     reader.tags(|_tag, _body| {
-                        $($(if _tag == $tag && ($tag_versions).contains(&version.number) {
+                        $($(if _tag == $tag
+                            && ($tag_first $tag_dots $($tag_last)?).contains(&version.number)
+                        {
                             message.$tag_field = Wire::read(_body, version)?;
                             return Ok(true);
                         })*)?
@@ -202,15 +211,15 @@ macro_rules! message {
                 writer: &mut $crate::protocol::wire::Writer,
                 version: $crate::protocol::wire::Version,
             ) {
-                $(if ($versions).contains(&version.number) {
+                $(if ($first $dots $($last)?).contains(&version.number) {
                     $crate::protocol::schema::write_field!(
-                        self.$field, writer, version $(, $nulls)?
+                        self.$field, writer, version $(, $null_first $null_dots $($null_last)?)?
                     );
                 })*
                 if version.flexible {
                     $crate::protocol::schema::write_tags!(
                         self, writer, version,
-                        { $($($tag, $tag_versions, $tag_field: $tag_kind,
+                        { $($($tag, $tag_first $tag_dots $($tag_last)?, $tag_field: $tag_kind,
                             ($($tag_default)?);)*)? }
                     );
                 }

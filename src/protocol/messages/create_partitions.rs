@@ -14,7 +14,9 @@ message! {
 message! {
     CreatePartitionsTopic<'a> {
         0.. => name: &'a str,
+        /// How many there are to be in all.
         0.. => count: i32,
+        /// Replicas of each new partition; null: the broker's choice.
         0.. => assignments: Option<Vec<CreatePartitionsAssignment>>,
     }
 }

@@ -14,8 +14,11 @@ message! {
 message! {
     CreatableTopic<'a> {
         2.. => name: &'a str,
+        /// -1: the broker's default, or as `assignments` says (KIP-464).
         2.. => num_partitions: i32,
+        /// -1: the broker's default, or as `assignments` says.
         2.. => replication_factor: i16,
+        /// Replicas of each partition; empty: the broker's choice.
         2.. => assignments: Vec<CreatableReplicaAssignment>,
         2.. => configs: Vec<CreatableTopicConfig<'a>>,
     }
@@ -51,6 +54,7 @@ message! {
         2.. => error_message: Option<&'a str>,
         5.. => num_partitions: i32 = -1,
         5.. => replication_factor: i16 = -1,
+        /// Null where they may not be seen.
         5.. => configs: Option<Vec<CreatableTopicConfigs<'a>>>,
     }
     tagged {

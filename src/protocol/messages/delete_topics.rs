@@ -13,6 +13,7 @@ message! {
 
 message! {
     DeleteTopicState<'a> {
+        /// Null: by id.
         6.. => name: Option<&'a str>,
         6.. => topic_id: TopicId,
     }

@@ -6,6 +6,7 @@ message! {
     /// Key 60, versions 0 to 2, flexible from 0.
     DescribeClusterRequest {
         0.. => include_cluster_authorized_operations: bool,
+        /// 1 brokers, 2 controllers.
         1.. => endpoint_type: i8 = 1,
         2.. => include_fenced_brokers: bool,
     }
@@ -21,6 +22,7 @@ message! {
         0.. => cluster_id: &'a str,
         0.. => controller_id: i32 = -1,
         0.. => brokers: Vec<DescribeClusterBroker<'a>>,
+        /// A set of bits; `i32::MIN`: was not asked for.
         0.. => cluster_authorized_operations: i32 = i32::MIN,
     }
 }

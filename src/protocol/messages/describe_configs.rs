@@ -13,8 +13,10 @@ message! {
 
 message! {
     DescribeConfigsResource<'a> {
+        /// 2 topic, 4 broker, 8 broker's loggers, 16 client metrics, 32 group.
         1.. => resource_type: i8,
         1.. => resource_name: &'a str,
+        /// Null asks for all.
         1.. => configuration_keys: Option<Vec<&'a str>>,
     }
 }
@@ -42,9 +44,12 @@ message! {
         1.. => name: &'a str,
         1.. => value: Option<&'a str>,
         1.. => read_only: bool,
+        /// 1 topic, 2 broker, 3 all brokers, 4 the broker's file, 5 default, 6 logger, 7 client
+        /// metrics, 8 group.
         1.. => config_source: i8 = -1,
         1.. => is_sensitive: bool,
         1.. => synonyms: Vec<DescribeConfigsSynonym<'a>>,
+        /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password.
         3.. => config_type: i8,
         3.. => documentation: Option<&'a str>,
     }

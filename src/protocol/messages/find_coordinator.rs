@@ -6,6 +6,7 @@ message! {
     /// Key 10, versions 0 to 6, flexible from 3.
     FindCoordinatorRequest<'a> {
         0..=3 => key: &'a str,
+        /// 0 group, 1 transaction, 2 share group.
         1.. => key_type: i8,
         4.. => coordinator_keys: Vec<&'a str>,
     }

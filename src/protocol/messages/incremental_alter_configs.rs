@@ -21,6 +21,7 @@ message! {
 message! {
     AlterableConfig<'a> {
         0.. => name: &'a str,
+        /// 0 sets, 1 deletes, 2 appends to a list, 3 takes from a list.
         0.. => config_operation: i8,
         0.. => value: Option<&'a str>,
     }

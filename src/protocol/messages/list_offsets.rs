@@ -23,6 +23,8 @@ message! {
     ListOffsetsPartition {
         1.. => partition_index: i32,
         4.. => current_leader_epoch: i32 = -1,
+        /// Unix time, ms; or -1 the end, -2 the start, -3 the record with the largest time, -4 the
+        /// start on this disk, -5 the end in tiered storage, -6 what is to be tiered next.
         1.. => timestamp: i64,
     }
 }

@@ -46,6 +46,7 @@ message! {
         2.. => error_code: ErrorCode,
         2.. => partition: i32,
         2.. => leader_epoch: i32 = -1,
+        /// First offset behind the epoch; -1: not known.
         2.. => end_offset: i64 = -1,
     }
 }

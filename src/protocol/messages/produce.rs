@@ -6,7 +6,10 @@ message! {
     /// Key 0, versions 3 to 13, flexible from 9.
     ProduceRequest<'a> {
         3.. => transactional_id: Option<&'a str>,
+        /// Who must have it before the answer: 1 the leader, -1 the whole in-sync set. With 0 there
+        /// is no answer.
         3.. => acks: i16,
+        /// How long to wait for the in-sync set.
         3.. => timeout_ms: i32,
         3.. => topic_data: Vec<TopicProduceData<'a>>,
     }
@@ -23,6 +26,7 @@ message! {
 message! {
     PartitionProduceData<'a> {
         3.. => index: i32,
+        /// Exactly one record batch.
         3.. => records: Records<'a>,
     }
 }
@@ -50,9 +54,12 @@ message! {
     PartitionProduceResponse<'a> {
         3.. => index: i32,
         3.. => error_code: ErrorCode,
+        /// Offset of the first record; -1 with an error.
         3.. => base_offset: i64,
+        /// The broker's time where the topic wants it; else -1.
         3.. => log_append_time_ms: i64 = -1,
         5.. => log_start_offset: i64 = -1,
+        /// Which records are at fault; then none of the batch was appended (KIP-467).
         8.. => record_errors: Vec<BatchIndexAndErrorMessage<'a>>,
         8.. => error_message: Option<&'a str>,
     }
