@@ -10,8 +10,7 @@
 # line's directly, since disks of virtual machines change their mind within minutes. The broker starts
 # on an empty data directory for each figure and is ended by its own process id. Needs about 40 GiB.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$0")/.."
 
 runs=5 duration=10s cpus=0,1 data_dir=./bench-data catch_up_bytes=8G keep=no
 only=() binaries=${CARGO_TARGET_DIR:-target}/release
@@ -52,6 +51,20 @@ wanted() {
 
 # ---- what must be there ----------------------------------------------------------------------
 
+install_fio() {
+  command -v fio >/dev/null && return
+  local how
+  if command -v apt-get >/dev/null; then how="apt-get install -y fio"
+  elif command -v dnf >/dev/null; then how="dnf install -y fio"
+  elif command -v pacman >/dev/null; then how="pacman -S --noconfirm fio"
+  elif command -v apk >/dev/null; then how="apk add fio"
+  else die "fio is needed: install it with your package manager"; fi
+  [ "$(id -u)" = 0 ] || die "fio is needed: run 'sudo $how'"
+  say "installing fio: $how"
+  $how >/dev/null 2>&1 || { apt-get update >/dev/null 2>&1 && $how >/dev/null; } ||
+    die "'$how' failed"
+}
+
 need_space_gib() {
   local free_kib
   free_kib=$(df -Pk "$data_dir" | awk 'NR == 2 { print $4 }')
@@ -61,12 +74,10 @@ need_space_gib() {
 
 [ -x "$node" ] && [ -x "$bench" ] || {
   [ "$binaries" = "${CARGO_TARGET_DIR:-target}/release" ] || die "no ringmain in $binaries"
-  packages_need git cc
-  cargo_need
   say "building the release"
-  cargo build --release --locked --bins
+  cargo build --release --bins
 }
-packages_need fio taskset awk
+install_fio
 mkdir -p "$data_dir"
 fio_file=$data_dir/fio.data
 

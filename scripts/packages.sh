@@ -56,8 +56,6 @@ package_of() { # package_of MANAGER COMMAND: what brings it, and what it is of n
     dnf:java | dnf:javac) echo java-latest-openjdk-devel ;;
     apk:java | apk:javac) echo openjdk17-jdk ;;
     *:mvn) echo maven ;;
-    *:taskset) echo util-linux ;;
-    *:awk) echo gawk ;;
     *) echo "$2" ;;
   esac
 }

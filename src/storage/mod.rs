@@ -1,1 +1,58 @@
-//! storage
+//! Partitions on disk: appended, flushed, read, cut and given up again. Imports base, protocol and io.
+//!
+//! Reading order: [`log`] is the public face; [`segment`], [`index`], [`epochs`] and [`frame`] are what a log
+//! is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring them to the disk, into
+//! space that [`prepare`] made ready; [`read`] and [`lookup`] find them again; [`retention`] and [`truncate`]
+//! give them up; [`checkpoint`] and [`recovery`] carry a log over a stop or a crash, with [`scan`]; [`data_dir`] is the
+//! directory around all logs.
+//! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was appended.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod commit;
+pub mod data_dir;
+pub mod epochs;
+mod frame;
+mod index;
+pub mod log;
+mod lookup;
+mod prepare;
+mod read;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod tail_cache;
+#[cfg(test)]
+mod tests;
+mod truncate;
+mod wake;
+mod write;
+
+pub use checkpoint::CleanLog;
+pub use commit::{Budgets, Committer};
+pub use data_dir::{DataDir, DataDirError};
+pub use log::{
+    AppendError, Appended, FlushError, FlushPolicy, Log, LogConfig, OpenLog, ReadBatches,
+    ReadError, Recovery, TimestampedOffset, Watch,
+};
+
+use crate::base::ids::{Offset, TopicId};
+use std::path::PathBuf;
+
+/// Why a log could not be opened, closed, cut or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{doing} {path}: {source}")]
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("index of segment {segment}: {reason}")]
+    Index { segment: Offset, reason: String },
+    #[error("{path} belongs to topic {found}, not to {expected}")]
+    ForeignTopic { path: PathBuf, found: TopicId, expected: TopicId },
+    #[error("{path}: {reason}")]
+    Damaged { path: PathBuf, reason: &'static str },
+    #[error("the log is fenced: {0}")]
+    Fenced(String),
+    #[error(transparent)]
+    Unreadable(ReadError),
+}

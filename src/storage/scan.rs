@@ -1,0 +1,196 @@
+//! Batches straight from a file, believed only after their checksum: what recovery reads with.
+//!
+//! Reads front to back in large pieces and never writes.
+//! **Invariant:** no position and no length from the file is used before it is checked against the file's size.
+
+use super::frame::{HEAD_BYTES, Head, NoHead, crc_holds};
+use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
+use crate::io::{File, Io, Slice};
+use std::io;
+
+/// Bytes of one read.
+const PIECE_BYTES: u64 = MIB as u64;
+
+const ALIGN: u64 = DIRECT_ALIGN_BYTES as u64;
+
+/// Why there is no good batch at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BatchEnd {
+    /// Nothing was ever written here, or only by the file's former life.
+    NeverWritten,
+    /// Bytes that are no batch.
+    Bad,
+    /// As `Bad`, and nothing valid follows in the file.
+    Torn,
+}
+
+/// A reader over one file.
+pub(super) struct Scan<'a> {
+    io: &'a Io,
+    file: &'a File,
+    bytes: u64,
+    /// The two pieces read last, by position.
+    pieces: Vec<(u64, Slice)>,
+}
+
+impl<'a> Scan<'a> {
+    /// Reads `file` up to `bytes`.
+    pub fn new(io: &'a Io, file: &'a File, bytes: u64) -> Scan<'a> {
+        Scan { io, file, bytes, pieces: Vec::new() }
+    }
+
+    /// The batch at `position`, if it is whole and begins with offset `expected`.
+    pub async fn batch_at(
+        &mut self,
+        position: u64,
+        expected: i64,
+    ) -> io::Result<Result<Head, BatchEnd>> {
+        if position + HEAD_BYTES as u64 > self.bytes {
+            let rest = self.parts(position, self.bytes).await?;
+            let zeroes = rest.iter().all(|part| part.iter().all(|&byte| byte == 0));
+            return Ok(Err(if zeroes { BatchEnd::NeverWritten } else { BatchEnd::Bad }));
+        }
+        let head = match self.parse_at(position).await? {
+            Ok(head) if head.base_offset < expected => return Ok(Err(BatchEnd::NeverWritten)),
+            Ok(head) => head,
+            Err(NoHead::Zeroes) => return Ok(Err(BatchEnd::NeverWritten)),
+            Err(NoHead::Garbage) => return Ok(Err(BatchEnd::Bad)),
+        };
+        let end = position + head.bytes;
+        if end > self.bytes || head.base_offset != expected {
+            return Ok(Err(BatchEnd::Bad));
+        }
+        if self.is_whole(&head, position).await? {
+            return Ok(Ok(head));
+        }
+        Ok(Err(BatchEnd::Bad))
+    }
+
+    /// The head at `position`, its checksum not looked at; `None` where there is none.
+    pub async fn head_at(&mut self, position: u64) -> io::Result<Option<Head>> {
+        if position + HEAD_BYTES as u64 > self.bytes {
+            return Ok(None);
+        }
+        let head = self.parse_at(position).await?.ok();
+        Ok(head.filter(|head| position + head.bytes <= self.bytes))
+    }
+
+    /// The first whole batch at `from` or behind it with an offset of at least `offset_min`.
+    pub async fn find_valid(
+        &mut self,
+        from: u64,
+        offset_min: i64,
+    ) -> io::Result<Option<(u64, Head)>> {
+        let mut at = from;
+        while at + HEAD_BYTES as u64 <= self.bytes {
+            let window_end = (at / PIECE_BYTES + 1) * PIECE_BYTES;
+            let window = self.window(at, window_end.min(self.bytes)).await?;
+            for candidate in candidates(&window, offset_min) {
+                let position = at + candidate as u64;
+                if position >= window_end {
+                    break;
+                }
+                let Ok(head) = Head::parse_slice(&window[candidate..]) else { continue };
+                let fits = position + head.bytes <= self.bytes;
+                if fits && self.is_whole(&head, position).await? {
+                    return Ok(Some((position, head)));
+                }
+            }
+            at = window_end;
+        }
+        Ok(None)
+    }
+
+    /// Bytes from `position` on that are not zero, up to the last of them in the same piece.
+    pub async fn dirty_bytes_at(&mut self, position: u64) -> u64 {
+        let end = ((position / PIECE_BYTES + 1) * PIECE_BYTES).min(self.bytes);
+        let Ok(window) = self.window(position, end).await else { return 0 };
+        let used = window[..(end.saturating_sub(position) as usize).min(window.len())]
+            .iter()
+            .rposition(|&byte| byte != 0);
+        used.map_or(0, |last| last as u64 + 1)
+    }
+
+    async fn is_whole(&mut self, head: &Head, position: u64) -> io::Result<bool> {
+        let parts = self.parts(position, position + head.bytes).await?;
+        Ok(crc_holds(head, parts.iter().map(|part| &part[..])))
+    }
+
+    /// Whether a whole block between `from` and `to` is zeroes: prepared, and never written since.
+    pub async fn has_hole(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut at = from.next_multiple_of(ALIGN);
+        while at + ALIGN <= to {
+            let parts = self.parts(at, at + ALIGN).await?;
+            if parts.iter().all(|part| part.iter().all(|&byte| byte == 0)) {
+                return Ok(true);
+            }
+            at += ALIGN;
+        }
+        Ok(false)
+    }
+
+    async fn parse_at(&mut self, position: u64) -> io::Result<Result<Head, NoHead>> {
+        let mut head = [0; HEAD_BYTES];
+        let mut filled = 0;
+        for part in self.parts(position, position + HEAD_BYTES as u64).await? {
+            head[filled..filled + part.len()].copy_from_slice(&part);
+            filled += part.len();
+        }
+        Ok(Head::parse(&head))
+    }
+
+    /// Bytes from `from` to `to` and a head's worth more, in one run.
+    async fn window(&mut self, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        let to = (to + HEAD_BYTES as u64).min(self.bytes);
+        let parts = self.parts(from, to).await?;
+        Ok(parts.iter().map(|part| &part[..]).collect::<Vec<_>>().concat())
+    }
+
+    /// The bytes from `from` to `to` as they lie in the pieces.
+    async fn parts(&mut self, from: u64, to: u64) -> io::Result<Vec<Slice>> {
+        let to = to.min(self.bytes);
+        let mut parts = Vec::new();
+        let mut at = from;
+        while at < to {
+            let piece_start = at / PIECE_BYTES * PIECE_BYTES;
+            let piece = self.piece(piece_start).await?;
+            let part_end = (to - piece_start).min(piece.len() as u64);
+            let part_start = at - piece_start;
+            if part_start >= part_end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            parts.push(piece.slice(part_start as usize..part_end as usize));
+            at = piece_start + part_end;
+        }
+        Ok(parts)
+    }
+
+    async fn piece(&mut self, start: u64) -> io::Result<Slice> {
+        if let Some((_, piece)) = self.pieces.iter().find(|piece| piece.0 == start) {
+            return Ok(piece.clone());
+        }
+        if self.pieces.len() > 1 {
+            self.pieces.remove(0);
+        }
+        let bytes = PIECE_BYTES.min((self.bytes - start).next_multiple_of(ALIGN));
+        let buffer = self.io.memory().allocate_wait(bytes as usize).await;
+        let (result, buffer) = self.file.read_at(start, buffer).await;
+        let read = (result? as u64).min(self.bytes - start);
+        let piece = buffer.freeze().slice(0..read as usize);
+        self.pieces.push((start, piece.clone()));
+        Ok(piece)
+    }
+}
+
+/// Positions in `window` where a batch of this log may begin; a cheap look at a few bytes each.
+fn candidates(window: &[u8], offset_min: i64) -> impl Iterator<Item = usize> + '_ {
+    let last = window.len().saturating_sub(HEAD_BYTES - 1);
+    (0..last).filter(move |&at| {
+        window[at + 16] == 2
+            && window[at] == 0
+            && window[at + 8] < 8
+            && window[at..]
+                .first_chunk::<8>()
+                .is_some_and(|bytes| i64::from_be_bytes(*bytes) >= offset_min)
+    })
+}

@@ -1,0 +1,249 @@
+//! Cutting, closing and deleting a log: what needs its writes to stand still.
+//!
+//! **Invariant:** after a cut nothing of what was cut can be read again, in memory, from caches or after a
+//! crash: the files end where the log ends before the next append is written.
+
+use super::StorageError;
+use super::checkpoint::CleanLog;
+use super::log::{Log, LogCell};
+use super::prepare::close_segment;
+use super::recovery::{failed, rebuild_index, save_checkpoint};
+use super::scan::Scan;
+use super::segment::{INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX};
+use super::write::rewind;
+use crate::base::ids::Offset;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// Added to the name of a partition's directory that is being removed, as in Kafka.
+pub const DIR_DELETED_SUFFIX: &str = "-delete";
+
+/// Why a closed log refuses appends.
+const CLOSED: &str = "the log is closed";
+
+impl Log {
+    /// Cuts the log to end at `offset` or, where that is inside a batch, before that batch; durable on
+    /// return. Who waits for a flush of what is cut gets an error. Append nothing meanwhile.
+    ///
+    /// # Errors
+    /// [`StorageError::Fenced`], or the disk refused: the log is fenced then.
+    pub async fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
+        self.still().await?;
+        let cut = self.cut(offset).await;
+        self.0.held.set(false);
+        if let Err(error) = &cut {
+            self.0.fence(&format!("cutting the log failed: {error}"));
+        }
+        self.0.quiet_wakers.wake_all();
+        cut?;
+        save_checkpoint(&self.0).await.map_err(failed("write checkpoint of", &self.0.dir))?;
+        Ok(self.end_offset())
+    }
+
+    /// Flushes and closes everything so that the next start need read nothing. The log is of no use after.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the next start scans.
+    pub async fn close_clean(&self) -> Result<CleanLog, StorageError> {
+        self.still().await?;
+        self.0
+            .quiet_wakers
+            .until(|| (self.0.state.borrow().retired_count == 0).then_some(()))
+            .await;
+        let open: Vec<Rc<Segment>> = {
+            let state = self.0.state.borrow();
+            state.segments.iter().filter(|segment| !segment.closed.get()).cloned().collect()
+        };
+        let changed = self.0.state.borrow().changed_since_open;
+        for segment in open.iter().filter(|_| changed) {
+            let path = segment.path(LOG_SUFFIX);
+            close_segment(&self.0, segment).await.map_err(failed("close", &path))?;
+        }
+        if changed {
+            save_checkpoint(&self.0).await.map_err(failed("write checkpoint of", &self.0.dir))?;
+        }
+        let mut state = self.0.state.borrow_mut();
+        state.fenced = Some(CLOSED.to_owned());
+        let dir_name = self.0.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(CleanLog {
+            dir_name,
+            topic_id: self.0.topic_id,
+            start_offset: state.start_offset,
+            segments: state.segments.iter().map(|segment| segment.facts()).collect(),
+            epochs: state.epochs.clone(),
+            corrupt: state.corrupt.clone(),
+        })
+    }
+
+    /// Removes the log and its directory. The log is of no use after; slices that readers hold stay.
+    ///
+    /// # Errors
+    /// The directory could not be removed; under its new name it is removed at the next start.
+    pub async fn delete(&self) -> Result<(), StorageError> {
+        self.0.held.set(true);
+        self.0.fence("the log is deleted");
+        self.0.quiet_wakers.until(|| (!self.0.is_busy()).then_some(())).await;
+        let segments: Vec<Rc<Segment>> = {
+            let mut state = self.0.state.borrow_mut();
+            let released_bytes = state.tail.release_all();
+            self.0.committer.release_tail(released_bytes);
+            state.cursors.clear();
+            state.segments.iter().cloned().collect()
+        };
+        for segment in segments {
+            segment.forget_file();
+            self.0.committer.read_cache().forget(segment.id);
+        }
+        let mut doomed = self.0.dir.as_os_str().to_owned();
+        doomed.push(DIR_DELETED_SUFFIX);
+        let doomed = PathBuf::from(doomed);
+        let io = &self.0.io;
+        if io.exists(&doomed).await {
+            io.remove_dir_all(&doomed).await.map_err(failed("remove", &doomed))?;
+        }
+        io.rename(&self.0.dir, &doomed).await.map_err(failed("rename", &self.0.dir))?;
+        if let Some(parent) = self.0.dir.parent() {
+            io.sync_dir(parent).await.map_err(failed("sync", parent))?;
+        }
+        io.remove_dir_all(&doomed).await.map_err(failed("remove", &doomed))
+    }
+
+    /// Waits until everything is flushed and nothing is under way, and keeps it so (`held`).
+    async fn still(&self) -> Result<(), StorageError> {
+        let cell = &self.0;
+        loop {
+            let lazy = cell.state.borrow_mut().lazy_flush.take();
+            if let Some(pending) = lazy {
+                cell.committer.flush_soon(pending);
+            }
+            cell.committer.kick(cell);
+            cell.quiet_wakers.until(|| (is_flushed(cell) || is_lazy(cell)).then_some(())).await;
+            if let Some(reason) = cell.state.borrow().fenced.clone() {
+                return Err(StorageError::Fenced(reason));
+            }
+            if !is_lazy(cell) {
+                break;
+            }
+        }
+        cell.held.set(true);
+        cell.quiet_wakers.until(|| (!cell.is_busy() && !is_closing(cell)).then_some(())).await;
+        Ok(())
+    }
+
+    async fn cut(&self, offset: Offset) -> Result<(), StorageError> {
+        if offset >= self.end_offset() {
+            return Ok(());
+        }
+        let (segment, later) = {
+            let state = self.0.state.borrow();
+            let at = state.segment_of(offset);
+            let later: Vec<_> = state.segments.range(at + 1..).cloned().collect();
+            (state.segments[at].clone(), later)
+        };
+        let (position, end_offset) = self.find_cut(&segment, offset).await?;
+        for segment in later.iter().rev() {
+            self.remove(segment).await?;
+        }
+        self.forget(&segment, position, end_offset);
+        if !segment.exists.get() {
+            return Ok(());
+        }
+        let path = segment.path(LOG_SUFFIX);
+        let file = segment.open(&self.0.io).await.map_err(failed("open", &path))?;
+        file.truncate(position).await.map_err(failed("truncate", &path))?;
+        file.sync().await.map_err(failed("flush", &path))
+    }
+
+    /// The position and base offset of the batch that holds `offset`.
+    async fn find_cut(
+        &self,
+        segment: &Rc<Segment>,
+        offset: Offset,
+    ) -> Result<(u64, Offset), StorageError> {
+        if offset <= segment.base_offset {
+            return Ok((0, segment.base_offset));
+        }
+        let interval_bytes = self.0.state.borrow().config.index_interval_bytes;
+        if segment.load_index(&self.0.io, interval_bytes).await.is_err() {
+            rebuild_index(&self.0.io, segment, interval_bytes).await?;
+        }
+        let index = segment.index.borrow().as_ref().map(|index| index.position_before(offset));
+        let mut position = index.unwrap_or(0);
+        let path = segment.path(LOG_SUFFIX);
+        let file = segment.open(&self.0.io).await.map_err(failed("open", &path))?;
+        let mut scan = Scan::new(&self.0.io, &file, segment.written_bytes.get());
+        while let Some(head) = scan.head_at(position).await.map_err(failed("read", &path))? {
+            if head.end_offset() > offset.0 {
+                return Ok((position, Offset(head.base_offset)));
+            }
+            position += head.bytes;
+        }
+        let reason = "no batch where the log is to be cut";
+        Err(StorageError::Damaged { path, reason })
+    }
+
+    async fn remove(&self, segment: &Segment) -> Result<(), StorageError> {
+        segment.forget_file();
+        self.0.committer.read_cache().forget(segment.id);
+        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            let path = segment.path(suffix);
+            if self.0.io.exists(&path).await {
+                self.0.io.remove_file(&path).await.map_err(failed("remove", &path))?;
+            }
+        }
+        self.0.io.sync_dir(&self.0.dir).await.map_err(failed("sync", &self.0.dir))
+    }
+
+    /// Makes `segment` the last one and its first `position` bytes all that there is.
+    fn forget(&self, segment: &Rc<Segment>, position: u64, end_offset: Offset) {
+        let mut state = self.0.state.borrow_mut();
+        while !Rc::ptr_eq(state.active(), segment) {
+            state.segments.pop_back();
+        }
+        // Closed files are open for reading only.
+        segment.forget_file();
+        segment.closed.set(false);
+        segment.flushed_bytes.set(position);
+        segment.written_bytes.set(position);
+        segment.written_offset.set(end_offset);
+        segment.flushed_offset.set(end_offset);
+        segment.allocated_bytes.set(position);
+        segment.prepared_bytes.set(position);
+        *segment.carried_block.borrow_mut() = None;
+        rewind(segment, end_offset);
+        let released_bytes = state.tail.cut_back(end_offset.0);
+        state.end_offset = end_offset;
+        state.flushed_offset = end_offset;
+        state.start_offset = state.start_offset.min(end_offset);
+        state.epochs.truncate(end_offset);
+        state.epochs_dirty = true;
+        state.corrupt.retain(|range| range.end <= end_offset);
+        state.cursors.clear();
+        state.cuts_count += 1;
+        state.cut_for_space = false;
+        state.changed_since_open = true;
+        drop(state);
+        self.0.committer.release_tail(released_bytes);
+        self.0.committer.read_cache().forget(segment.id);
+        self.0.flush_wakers.wake_upto(i64::MAX);
+    }
+}
+
+fn is_flushed(cell: &LogCell) -> bool {
+    let state = cell.state.borrow();
+    state.fenced.is_some()
+        || state
+            .segments
+            .iter()
+            .rev()
+            .take(3)
+            .all(|segment| segment.flushed_bytes.get() == segment.end_bytes.get())
+}
+
+fn is_lazy(cell: &LogCell) -> bool {
+    cell.state.borrow().lazy_flush.is_some()
+}
+
+fn is_closing(cell: &LogCell) -> bool {
+    cell.state.borrow().segments.iter().any(|segment| segment.closing.get())
+}

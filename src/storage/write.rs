@@ -1,0 +1,244 @@
+//! One write of one log: everything dirty of its oldest dirty segment, in one gather.
+//!
+//! Whole blocks go to the disk straight from the tail; the last, partly filled block is copied and padded
+//! with zeroes, so that no memory under write ever changes. A full disk takes back what was not acknowledged.
+//! **Invariant:** a write starts at the block that holds the written end, never behind it, and lies within
+//! the file's allocated size.
+
+use super::commit::Pending;
+use super::log::{FlushPolicy, LogCell};
+use super::prepare;
+use super::segment::Segment;
+use super::tail_cache::WritePlan;
+use crate::base::ids::Offset;
+use crate::base::limits::DIRECT_ALIGN_BYTES;
+use crate::io::{File, Slice};
+use std::io;
+use std::rc::Rc;
+
+const ALIGN: u64 = DIRECT_ALIGN_BYTES as u64;
+
+/// Why a write did not reach the disk.
+pub(super) enum WriteFailure {
+    /// The disk is full; so many dirty bytes were taken back.
+    NoSpace { dropped_bytes: u64 },
+    /// Nobody knows what is on the disk now.
+    Io(String),
+}
+
+/// Writes what is dirty; with `linked` also flushes it. Returns the bytes written and how it went.
+pub(super) async fn write_next(
+    log: &Rc<LogCell>,
+    linked: bool,
+) -> (u64, Result<Option<Pending>, WriteFailure>) {
+    let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
+    match write_segment(log, &segment, linked).await {
+        Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
+        Err(error) if is_full(&error) => (0, Err(take_back(log, &segment).await)),
+        Err(error) => {
+            let reason = format!("write to segment {} failed: {error}", segment.base_offset);
+            (0, Err(WriteFailure::Io(reason)))
+        }
+    }
+}
+
+async fn write_segment(
+    log: &Rc<LogCell>,
+    segment: &Rc<Segment>,
+    linked: bool,
+) -> io::Result<(u64, Pending)> {
+    let file = prepare::ready_file(log, segment).await?;
+    let from = segment.written_bytes.get() / ALIGN * ALIGN;
+    let (plan, end_bytes, end_offset) = loop {
+        let need = segment.end_bytes.get().next_multiple_of(ALIGN);
+        if need > segment.allocated_bytes.get() {
+            prepare::allocate(log, segment, &file).await?;
+        } else if prepare::zeroing_reaches(segment, need) {
+            log.quiet_wakers
+                .until(|| (!prepare::zeroing_reaches(segment, need)).then_some(()))
+                .await;
+        } else {
+            let state = log.state.borrow();
+            let end_bytes = segment.end_bytes.get();
+            let plan = state.tail.plan_write(segment.base_offset, from, end_bytes);
+            break (plan, end_bytes, segment.end_offset.get());
+        }
+    };
+    let gather = complete(log, segment, &file, from, plan).await?;
+    let bytes: u64 = gather.iter().map(|slice| slice.len() as u64).sum();
+    assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
+    let prepared = from + bytes <= segment.prepared_bytes.get();
+    if linked {
+        file.write_and_sync(from, gather).await?;
+    } else {
+        file.write_at(from, gather).await?;
+    }
+    let pending = Pending {
+        log: log.clone(),
+        segment: segment.clone(),
+        file,
+        end_bytes,
+        end_offset,
+        prepared,
+    };
+    Ok((bytes, pending))
+}
+
+/// Turns a plan into whole blocks: pads the last one, and fills the first one's front from the file.
+async fn complete(
+    log: &Rc<LogCell>,
+    segment: &Segment,
+    file: &File,
+    from: u64,
+    plan: WritePlan,
+) -> io::Result<Vec<Slice>> {
+    let WritePlan { carry_from_disk, mut blocks, last_block } = plan;
+    let mut last = None;
+    if let Some(part) = last_block {
+        last = Some(padded_block(log, &[&part]).await);
+    }
+    let Some(carried_bytes) = carry_from_disk else {
+        blocks.extend(last);
+        return Ok(blocks);
+    };
+    let carried = carried_block(log, segment, file, from, carried_bytes).await?;
+    match blocks.first_mut() {
+        Some(first) => {
+            let rest = first.slice(DIRECT_ALIGN_BYTES..first.len());
+            let own = first.slice(carried_bytes..DIRECT_ALIGN_BYTES);
+            let head = padded_block(log, &[&carried, &own]).await;
+            *first = rest;
+            blocks.insert(0, head);
+            blocks.retain(|slice| !slice.is_empty());
+        }
+        None => {
+            let part = last.take().expect("a plan has a block");
+            let own = part.slice(carried_bytes..DIRECT_ALIGN_BYTES);
+            last = Some(padded_block(log, &[&carried, &own]).await);
+        }
+    }
+    blocks.extend(last);
+    Ok(blocks)
+}
+
+/// One block that starts with `parts` and ends in zeroes.
+async fn padded_block(log: &LogCell, parts: &[&[u8]]) -> Slice {
+    let memory = log.io.memory();
+    let buffer = match memory.allocate(DIRECT_ALIGN_BYTES) {
+        Some(buffer) => buffer,
+        None => {
+            log.committer.evict(DIRECT_ALIGN_BYTES);
+            log.committer.read_cache().evict(DIRECT_ALIGN_BYTES);
+            memory.allocate_wait(DIRECT_ALIGN_BYTES).await
+        }
+    };
+    let mut buffer = buffer;
+    let mut at = 0;
+    for part in parts {
+        buffer[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    buffer[at..].fill(0);
+    buffer.freeze()
+}
+
+/// The first `bytes` of the block at `from`, which only the file holds; read once.
+async fn carried_block(
+    log: &LogCell,
+    segment: &Segment,
+    file: &File,
+    from: u64,
+    bytes: usize,
+) -> io::Result<Vec<u8>> {
+    if let Some((at, known)) = segment.carried_block.borrow().as_ref()
+        && *at == from
+        && known.len() == bytes
+    {
+        return Ok(known.clone());
+    }
+    let buffer = log.io.memory().allocate_wait(DIRECT_ALIGN_BYTES).await;
+    let (result, buffer) = file.read_at(from, buffer).await;
+    if result? < bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let carried = buffer[..bytes].to_vec();
+    *segment.carried_block.borrow_mut() = Some((from, carried.clone()));
+    Ok(carried)
+}
+
+/// A full disk: takes back every record that no write holds, so that appends may go on with what fits.
+///
+/// Under a relaxed policy the records were acknowledged already: they stay, and the write is tried again.
+async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
+    let relaxed = log.state.borrow().config.flush != FlushPolicy::Always;
+    if relaxed {
+        let mut state = log.state.borrow_mut();
+        if !state.no_space {
+            tracing::warn!(log = %log.dir.display(), "no space left: appends are refused until there is");
+        }
+        state.no_space = true;
+        return WriteFailure::NoSpace { dropped_bytes: 0 };
+    }
+    let dropped_bytes = cut_unwritten(log, segment);
+    log.flush_wakers.wake_upto(i64::MAX);
+    // Nothing behind the written end may ever look like a batch again.
+    let end = segment.written_bytes.get().next_multiple_of(ALIGN);
+    if let Some(file) = segment.opened()
+        && segment.allocated_bytes.get() > end
+    {
+        if let Err(error) = file.truncate(end).await {
+            return WriteFailure::Io(format!("giving back unwritten space failed: {error}"));
+        }
+        segment.allocated_bytes.set(end);
+        segment.prepared_bytes.set(segment.prepared_bytes.get().min(end));
+    }
+    WriteFailure::NoSpace { dropped_bytes }
+}
+
+fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) -> u64 {
+    let mut state = log.state.borrow_mut();
+    let dropped_bytes = state.dirty_bytes();
+    let end_offset = segment.written_offset.get();
+    tracing::warn!(
+        log = %log.dir.display(),
+        from = end_offset.0,
+        upto = state.end_offset.0,
+        "no space left: records that were not acknowledged are taken back"
+    );
+    while !Rc::ptr_eq(state.active(), segment) {
+        state.segments.pop_back();
+    }
+    rewind(segment, end_offset);
+    let released_bytes = state.tail.cut_back(end_offset.0);
+    state.end_offset = end_offset;
+    state.epochs.truncate(end_offset);
+    state.epochs_dirty = true;
+    state.cuts_count += 1;
+    state.cut_for_space = true;
+    drop(state);
+    log.committer.release_tail(released_bytes);
+    dropped_bytes
+}
+
+/// Sets an unsealed segment's end back to what is written.
+pub(super) fn rewind(segment: &Segment, end_offset: Offset) {
+    segment.sealed.set(false);
+    segment.end_bytes.set(segment.written_bytes.get());
+    segment.end_offset.set(end_offset);
+    // The largest timestamp may have been taken back: as an upper bound it makes look-ups slower, not wrong.
+    let newest_offset = segment.max_timestamp_offset.get().min(end_offset.0 - 1);
+    segment.max_timestamp_offset.set(newest_offset);
+    if let Some(index) = segment.index.borrow_mut().as_mut() {
+        let newest = (segment.max_timestamp.get(), newest_offset);
+        index.truncate(segment.end_bytes.get(), end_offset.0, newest);
+    }
+    segment.check();
+}
+
+/// Whether `error` says that the disk, a quota or a file size limit is exhausted.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
