@@ -11,7 +11,10 @@ const RETRIABLE: bool = true;
 const FINAL: bool = false;
 
 macro_rules! codes {
-    ($($(#[$attribute:meta])? $number:literal $variant:ident $name:ident $retriable:ident $message:literal;)*) => {
+    ($(
+        $(#[$attribute:meta])?
+        $number:literal $variant:ident $name:ident $retriable:ident $message:literal;
+    )*) => {
         /// What went wrong, as clients are told.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
         #[repr(i16)]
