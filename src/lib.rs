@@ -1,4 +1,37 @@
 //! ringmain, a streaming broker that Kafka's clients use unchanged: the tour of the code.
+//!
+//! # `protocol/`: Kafka's wire format
+//! Bytes in, values out, and back; no I/O. **Invariant:** a frame decodes into at most a small
+//! multiple of its own size, whatever it declares.
+//! - `protocol/wire.rs`: the primitive types, the reader with its budget, the writer with its cuts.
+//! - `protocol/schema.rs`: messages as tables, one row a field; the macro that makes the codec.
+//! - `protocol/api.rs`: every key with its versions; what ApiVersions advertises comes from there.
+//! - `protocol/header.rs`: whole frames. `protocol/error.rs`: Kafka's error codes.
+//! - `protocol/batch.rs`: the record batch as a view, its patches, its builder.
+//!   `protocol/record.rs`: the records inside. `protocol/compression.rs`: the codecs.
+//! - `protocol/produce.rs`: what a broker checks of a batch before it appends it.
+//! - `protocol/messages/`: a file a request, pairs tied in its top; `protocol/messages/table.rs` is
+//!   what the tables import.
+//!   The data path: `protocol/messages/produce.rs`, `protocol/messages/fetch.rs`,
+//!   `protocol/messages/list_offsets.rs`, `protocol/messages/offset_for_leader_epoch.rs`,
+//!   `protocol/messages/delete_records.rs`.
+//!   What there is: `protocol/messages/api_versions.rs`, `protocol/messages/metadata.rs`,
+//!   `protocol/messages/describe_cluster.rs`, `protocol/messages/describe_topic_partitions.rs`,
+//!   `protocol/messages/describe_log_dirs.rs`, `protocol/messages/describe_producers.rs`,
+//!   `protocol/messages/describe_quorum.rs`, `protocol/messages/list_partition_reassignments.rs`.
+//!   Changing it: `protocol/messages/create_topics.rs`, `protocol/messages/delete_topics.rs`,
+//!   `protocol/messages/create_partitions.rs`, `protocol/messages/elect_leaders.rs`,
+//!   `protocol/messages/update_features.rs`, `protocol/messages/describe_configs.rs`,
+//!   `protocol/messages/alter_configs.rs`, `protocol/messages/incremental_alter_configs.rs`,
+//!   `protocol/messages/list_config_resources.rs`.
+//!   Groups and producers: `protocol/messages/find_coordinator.rs`,
+//!   `protocol/messages/join_group.rs`, `protocol/messages/sync_group.rs`,
+//!   `protocol/messages/heartbeat.rs`, `protocol/messages/leave_group.rs`,
+//!   `protocol/messages/consumer_group_heartbeat.rs`,
+//!   `protocol/messages/consumer_group_describe.rs`, `protocol/messages/offset_commit.rs`,
+//!   `protocol/messages/offset_fetch.rs`, `protocol/messages/offset_delete.rs`,
+//!   `protocol/messages/describe_groups.rs`, `protocol/messages/list_groups.rs`,
+//!   `protocol/messages/delete_groups.rs`, `protocol/messages/init_producer_id.rs`.
 
 pub mod base;
 pub mod cli;
