@@ -13,3 +13,6 @@ pub mod partitioner;
 pub mod producer;
 pub mod request;
 pub mod wait;
+
+#[cfg(test)]
+mod tests;
