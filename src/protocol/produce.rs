@@ -104,10 +104,11 @@ pub enum ProduceError {
 }
 
 impl ProduceError {
-    /// The code that Kafka answers with.
+    /// The code to answer with: Kafka's, but for codecs, where Kafka knows no better than
+    /// UNKNOWN_SERVER_ERROR.
     pub fn code(&self) -> ErrorCode {
         match self {
-            ProduceError::Corrupt(_) | ProduceError::Compression(_) => ErrorCode::CorruptMessage,
+            ProduceError::Corrupt(_) => ErrorCode::CorruptMessage,
             ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
             ProduceError::UnknownCodec { .. } | ProduceError::ZstdTooEarly => {
                 ErrorCode::UnsupportedCompressionType
@@ -115,6 +116,8 @@ impl ProduceError {
             ProduceError::Timestamp { .. } | ProduceError::TimestampType => {
                 ErrorCode::InvalidTimestamp
             }
+            // Records that do not decompress under a true checksum never will: CORRUPT_MESSAGE would
+            // have the producer send them again and again.
             _ => ErrorCode::InvalidRecord,
         }
     }
