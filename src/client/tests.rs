@@ -252,7 +252,7 @@ impl FakeLog {
     fn is_refused(&self) -> bool {
         self.requests_count.set(self.requests_count.get() + 1);
         let every = self.refusals.get();
-        every > 0 && self.requests_count.get() % every == 0
+        every > 0 && self.requests_count.get().is_multiple_of(every)
     }
 
     fn metadata(&self, header: &RequestHeader<'_>) -> Act {
@@ -284,7 +284,7 @@ impl FakeLog {
         let data = &request.topic_data[0].partition_data[0];
         let mut response = PartitionProduceResponse { index: data.index, ..Default::default() };
         if self.is_refused() {
-            if self.requests_count.get() % 2 == 0 {
+            if self.requests_count.get().is_multiple_of(2) {
                 return Act::Close;
             }
             response.error_code = ErrorCode::NotLeaderOrFollower;
@@ -335,7 +335,7 @@ impl FakeLog {
                 let mut bytes = rest.take(2).flatten().copied().collect::<Vec<u8>>();
                 let first = Batches::new(&bytes).next().and_then(Result::ok);
                 let first_bytes = first.map_or(0, |view| view.bytes().len());
-                if self.requests_count.get() % 3 == 0 && bytes.len() > first_bytes {
+                if self.requests_count.get().is_multiple_of(3) && bytes.len() > first_bytes {
                     bytes.truncate(first_bytes + (bytes.len() - first_bytes) / 2);
                 }
                 (asked.partition, bytes)
