@@ -143,7 +143,8 @@ impl Cluster {
         let deadline = self.now() + self.time_limit();
         loop {
             let found = self.describe(Some(&[name]), is_created).await?.pop();
-            let (code, topic) = found.ok_or_else(|| self.missing(name))?;
+            let (code, topic) = found
+                .ok_or_else(|| self.malformed(format!("it says nothing about topic {name}")))?;
             if code == ErrorCode::None && !topic.partitions.is_empty() {
                 let topic = Rc::new(topic);
                 self.inner.topics.borrow_mut().insert(name.to_owned(), Rc::clone(&topic));
@@ -296,7 +297,8 @@ impl Cluster {
         let response = self.call(&request).await?;
         let body = response.body()?;
         self.keep_brokers(&body);
-        Ok(body.topics.iter().map(topic_of).collect())
+        let topics = body.topics.iter().map(topic_of).collect::<Option<Vec<_>>>();
+        topics.ok_or_else(|| self.malformed("it numbers partitions with gaps".to_owned()))
     }
 
     fn keep_brokers(&self, body: &MetadataResponse<'_>) {
@@ -314,9 +316,8 @@ impl Cluster {
         self.inner.controller.set(controller);
     }
 
-    fn missing(&self, name: &str) -> ClientError {
+    fn malformed(&self, reason: String) -> ClientError {
         let address = self.inner.first.borrow().as_ref().map(|first| first.address().to_owned());
-        let reason = format!("it says nothing about topic {name}");
         ClientError::Malformed { address: address.unwrap_or_default(), reason }
     }
 
@@ -366,16 +367,20 @@ fn topic_by_name(name: &str) -> MetadataRequestTopic<'_> {
     MetadataRequestTopic { name: Some(name), ..MetadataRequestTopic::default() }
 }
 
-fn topic_of(topic: &MetadataResponseTopic<'_>) -> (ErrorCode, Topic) {
+/// A topic and whether it may be used; `None`: its partitions are not numbered from 0 on.
+fn topic_of(topic: &MetadataResponseTopic<'_>) -> Option<(ErrorCode, Topic)> {
     let mut partitions: Vec<&MetadataResponsePartition> = topic.partitions.iter().collect();
     partitions.sort_by_key(|partition| partition.partition_index);
+    if (0..).zip(&partitions).any(|(index, partition)| partition.partition_index != index) {
+        return None;
+    }
     let described = Topic {
         name: topic.name.unwrap_or_default().to_owned(),
         id: topic.topic_id,
         is_internal: topic.is_internal,
         partitions: partitions.into_iter().map(partition_of).collect(),
     };
-    (topic.error_code, described)
+    Some((topic.error_code, described))
 }
 
 fn partition_of(partition: &MetadataResponsePartition) -> Partition {

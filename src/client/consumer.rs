@@ -78,6 +78,7 @@ pub struct Consumer {
     answers: Rc<Answers>,
     busy: BTreeSet<NodeId>, // the leaders with a fetch on its way
     ready: VecDeque<PartitionRecords>,
+    failing_since: Option<Duration>, // when the failures began that nothing has ended yet
 }
 
 /// Fetches that have ended, on their way from their tasks to the consumer.
@@ -175,6 +176,7 @@ impl Consumer {
             answers: Rc::default(),
             busy: BTreeSet::new(),
             ready: VecDeque::new(),
+            failing_since: None,
         }
     }
 
@@ -222,7 +224,8 @@ impl Consumer {
     /// The next records of any partition; `None` where none came within the broker's wait.
     ///
     /// # Errors
-    /// What retrying cannot mend: [`ClientError::OutOfRange`], the topic is gone, may not be read.
+    /// What retrying cannot mend: [`ClientError::OutOfRange`], the topic is gone, may not be read;
+    /// or failures that have lasted as long as a request may take.
     pub async fn poll(&mut self) -> Result<Option<PartitionRecords>, ClientError> {
         if let Some(records) = self.ready.pop_front() {
             return Ok(Some(records));
@@ -260,11 +263,11 @@ impl Consumer {
         for (key, next) in due {
             let topic = match self.cluster.topic(&key.0, false).await {
                 Ok(topic) => topic,
-                Err(error) if error.is_retriable() && self.has_time(&error) => {
+                Err(error) => {
+                    self.tolerate(error)?;
                     self.put_off(&key);
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             let partition = topic.partitions.get(key.1 as usize);
             let Some((leader, epoch)) =
@@ -292,9 +295,17 @@ impl Consumer {
         Ok(())
     }
 
+    /// Lets a failure pass that may end by itself, as long as failures have not lasted too long.
     /// A topic that does not exist is told at once; a broker that is away may come back.
-    fn has_time(&self, error: &ClientError) -> bool {
-        !matches!(error, ClientError::Refused { .. })
+    fn tolerate(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let now = self.cluster.now();
+        let since = *self.failing_since.get_or_insert(now);
+        let is_told = matches!(error, ClientError::Refused { .. }) || !error.is_retriable();
+        if is_told || now >= since + self.cluster.time_limit() {
+            return Err(error);
+        }
+        tracing::debug!(%error, "reading again");
+        Ok(())
     }
 
     fn put_off(&mut self, key: &TopicPart) {
@@ -308,16 +319,16 @@ impl Consumer {
     async fn take_answer(&mut self, fetched: Fetched) -> Result<(), ClientError> {
         let response = match fetched.outcome {
             Ok(response) => response,
-            Err(error) if error.is_retriable() => {
-                tracing::debug!(leader = fetched.leader.0, %error, "fetching again");
+            Err(error) => {
+                self.tolerate(error)?;
                 for (key, _, _) in &fetched.asked {
                     self.cluster.forget_topic(&key.0);
                     self.put_off(key);
                 }
                 return Ok(());
             }
-            Err(error) => return Err(error),
         };
+        self.failing_since = None;
         let body = response.body()?;
         ClientError::check(body.error_code, None, || "fetching".to_owned())?;
         for topic in &body.responses {

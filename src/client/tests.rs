@@ -421,6 +421,49 @@ fn records_survive_refusals_in_order() {
     }
 }
 
+/// Goal: reading survives a broker that is away for a while, and ends when it stays away. Method:
+/// a broker that closes every connection from some moment on, on a virtual clock.
+#[test]
+fn a_consumer_gives_up_when_failures_last() {
+    sim::run(5, |io, _| async move {
+        let log = FakeLog::new(1, 0);
+        let (is_away, inner) = (Rc::new(Cell::new(false)), log.script());
+        let away = Rc::clone(&is_away);
+        let script: Script = Rc::new(move |header, body| match away.get() {
+            true => Act::Close,
+            false => inner(header, body),
+        });
+        start_broker(&io, script).await;
+        let bootstrap = [address().to_string()];
+        let config = ConnectionConfig::default();
+        let cluster = Cluster::connect(&io, &bootstrap, config).await.expect("it is there");
+        produce_all(&cluster, 10, 0).await;
+        let mut consumer = Consumer::new(&cluster, ConsumerConfig::default());
+        consumer.assign(TOPIC, &[], Start::Earliest).await.expect("it has offsets");
+        for is_back in [true, false] {
+            is_away.set(true);
+            let since = cluster.now();
+            while cluster.now() - since < cluster.time_limit() / 2 {
+                consumer.poll().await.expect("the broker may come back");
+            }
+            if is_back {
+                is_away.set(false);
+                assert!(consumer.poll().await.is_ok());
+                io.sleep(cluster.time_limit()).await;
+                assert!(consumer.poll().await.is_ok());
+                continue;
+            }
+            let error = loop {
+                if let Err(error) = consumer.poll().await {
+                    break error;
+                }
+            };
+            assert!(error.is_retriable(), "{error}");
+            assert!(cluster.now() - since >= cluster.time_limit());
+        }
+    });
+}
+
 /// Goal: what cannot be written is told to who asks, and the producer goes on. Method: acks=0 has
 /// no offsets; a broker that refuses for good; a partition that is not there.
 #[test]
