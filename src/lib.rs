@@ -48,6 +48,30 @@
 //! - `cli/topics.rs`, `cli/produce.rs`, `cli/consume.rs`: what they say.
 //! - `cli/log.rs`: dumps a segment file; `cli/segment.rs` walks it and tells damage from its end.
 //! - `cli/output.rs`, `cli/table.rs`, `cli/timestamp.rs`: how things are printed and read.
+//!
+//! # `consensus/`: agreement on one log
+//! Raft behind a face of our own: messages, ticks and proposals in, effects out; no I/O, no clock.
+//! - `consensus/memory.rs`: the log as the crate reads it. `consensus/wire.rs`: messages as bytes.
+//! - `consensus/tests.rs`: one voter, restarts, three voters over a network that loses messages.
+//!
+//! # `cluster/`: what the cluster has agreed on, and who may change it
+//! **Invariant:** a change is published only once it is durable, and all shards see the same images
+//! in the same order.
+//! - `cluster/metadata.rs`: the image, an immutable value that shares what did not change.
+//!   `cluster/records.rs`: the records that change it, and their bytes.
+//! - `cluster/changes.rs`: what clients ask for, checked, as records or a refusal in Kafka's words;
+//!   `cluster/changes/tests.rs` has each refusal.
+//! - `cluster/controller.rs`: has changes agreed on and publishes the images; on shard 0. Its tests:
+//!   `cluster/controller/tests.rs`.
+//! - `cluster/quorum.rs`: carries out raft's effects. `cluster/metadata_log.rs`: makes them durable
+//!   in files of `cluster/frames.rs`; `cluster/metadata_log/tests.rs` breaks the disk under it.
+//! - `cluster/settings/`: every setting as a row, of topics in `cluster/settings/topic.rs`, of
+//!   brokers in `cluster/settings/broker.rs`; `cluster/settings/layers.rs` says which layer wins,
+//!   `cluster/settings/values.rs` is what the program reads.
+//!
+//! # `config.rs`: what a node is told at its start
+//! Flags, `--set` and Kafka's file (`config/properties.rs`) over what the machine has
+//! (`config/machine.rs`); `config/tests.rs` gives them right and wrong.
 
 pub mod base;
 pub mod cli;

@@ -34,7 +34,7 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// Empty: the controller places the replicas. Else both counts above are -1.
     pub assignments: Vec<Assignment>,
-    pub overrides: Vec<(String, Option<String>)>,
+    pub overrides: GivenSettings,
     pub internal: bool,
 }
 
@@ -89,6 +89,9 @@ pub struct SettingChange {
     pub verb: SettingVerb,
     pub value: Option<String>,
 }
+
+/// Settings as a client gives them: names, each with a value or the wish for the default.
+pub type GivenSettings = Vec<(String, Option<String>)>;
 
 /// Why a change is refused. A variant stands for a code of Kafka's, its text is the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -650,3 +653,6 @@ fn check_broker_overrides(
     debug_assert!(after.len() <= BROKER_SETTINGS.len() + before.len());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

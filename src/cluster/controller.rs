@@ -5,7 +5,7 @@
 //! the image with everything proposed so far, so calls need not wait for each other's flush.
 
 use super::changes::{
-    ChangeError, MorePartitions, NewTopic, Plan, Resource, SettingChange, TopicRef,
+    ChangeError, GivenSettings, MorePartitions, NewTopic, Plan, Resource, SettingChange, TopicRef,
 };
 use super::metadata::{Broker, Image, Overrides, Topic};
 use super::quorum::{Quorum, QuorumError};
@@ -144,11 +144,11 @@ impl Controller {
     /// Makes the given settings of each resource the only ones it has: Kafka's older AlterConfigs.
     pub async fn replace_configs(
         &self,
-        resources: &[(Resource, Vec<(String, Option<String>)>)],
+        resources: &[(Resource, GivenSettings)],
         validate_only: bool,
     ) -> Vec<Result<(), ChangeError>> {
         let replace = |plan: &mut Plan| {
-            let one = |(resource, wanted): &(Resource, Vec<(String, Option<String>)>)| {
+            let one = |(resource, wanted): &(Resource, GivenSettings)| {
                 plan.replace_settings(resource, wanted)
             };
             resources.iter().map(one).collect::<Vec<_>>()

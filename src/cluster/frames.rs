@@ -82,8 +82,8 @@ pub enum FormatError {
     #[error("its contents are damaged: {reason}")]
     Contents { reason: String },
     #[error(
-        "frame {sequence} at byte {position} is damaged but a later one is whole: this is no torn end \
-         of a write but damage to the disk; restore the file from a copy"
+        "frame {sequence} at byte {position} is damaged but a later one is whole: this is no torn \
+         end of a write but damage to the disk; restore the file from a copy"
     )]
     Corrupt { sequence: u64, position: usize },
 }

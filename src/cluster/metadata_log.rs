@@ -50,7 +50,10 @@ pub enum MetadataLogError {
     Io { verb: &'static str, path: PathBuf, error: io::Error },
     #[error("the metadata file {} cannot be used: {error}", path.display())]
     Format { path: PathBuf, error: FormatError },
-    #[error("{} is missing though the metadata log was in use; restore it from a copy", path.display())]
+    #[error(
+        "{} is missing though the metadata log was in use; restore it from a copy",
+        path.display()
+    )]
     Missing { path: PathBuf },
     #[error("the metadata log is closed after an earlier disk error; restart the node")]
     Fenced,

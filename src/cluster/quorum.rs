@@ -49,14 +49,19 @@ struct Inner {
     raft: RefCell<Raft>,
     image: RefCell<Arc<Image>>,
     applied: Cell<Position>,
-    /// Proposals by index, each with its term and what became of it.
-    proposals: RefCell<BTreeMap<u64, (u64, Rc<Cell<Outcome>>)>>,
+    /// What was proposed and is not applied yet, by index.
+    proposals: RefCell<BTreeMap<u64, Proposed>>,
     failure: RefCell<Option<String>>,
     stopping: Cell<bool>,
     stopped: Cell<bool>,
     kicked: Cell<bool>,
     wakers: RefCell<Vec<Waker>>,
     publish: Box<dyn Fn(Arc<Image>)>,
+}
+
+struct Proposed {
+    term: u64,
+    outcome: Rc<Cell<Outcome>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +137,8 @@ impl Quorum {
         let proposed = self.0.raft.borrow_mut().propose(encode_records(records));
         let position = proposed.map_err(|error| ChangeError::Unavailable(error.to_string()))?;
         let outcome = Rc::new(Cell::new(Outcome::Waiting));
-        let entry = (position.term, outcome.clone());
-        self.0.proposals.borrow_mut().insert(position.index, entry);
+        let proposed = Proposed { term: position.term, outcome: outcome.clone() };
+        self.0.proposals.borrow_mut().insert(position.index, proposed);
         self.0.kick();
         Ok(Proposal { quorum: self.clone(), outcome })
     }
@@ -282,9 +287,9 @@ impl Inner {
         }
         let mut proposals = self.proposals.borrow_mut();
         for entry in &entries {
-            if let Some((term, outcome)) = proposals.remove(&entry.index) {
-                let agreed = term == entry.term;
-                outcome.set(if agreed { Outcome::Agreed } else { Outcome::Lost });
+            if let Some(proposed) = proposals.remove(&entry.index) {
+                let agreed = proposed.term == entry.term;
+                proposed.outcome.set(if agreed { Outcome::Agreed } else { Outcome::Lost });
             }
         }
         Ok(())

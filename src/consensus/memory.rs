@@ -165,11 +165,12 @@ impl Storage for MemoryLog {
 }
 
 fn foreign_entry(entry: Entry) -> eraftpb::Entry {
-    let mut foreign = eraftpb::Entry::default();
-    foreign.index = entry.index;
-    foreign.term = entry.term;
-    foreign.set_data(entry.data.into());
-    foreign
+    eraftpb::Entry {
+        index: entry.index,
+        term: entry.term,
+        data: entry.data.into(),
+        ..Default::default()
+    }
 }
 
 fn foreign_snapshot(snapshot: Snapshot) -> eraftpb::Snapshot {

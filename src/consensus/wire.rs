@@ -145,13 +145,12 @@ fn foreign_message(kind: MessageType, body: MessageBody) -> eraftpb::Message {
     message.reject_hint = body.reject_hint;
     message.priority = body.priority;
     message.set_context(body.context.into());
-    let entries = body.entries.into_iter().map(|entry| {
-        let mut foreign = eraftpb::Entry::default();
-        foreign.term = entry.term;
-        foreign.index = entry.index;
-        foreign.set_data(entry.data.into());
-        foreign.set_context(entry.context.into());
-        foreign
+    let entries = body.entries.into_iter().map(|entry| eraftpb::Entry {
+        term: entry.term,
+        index: entry.index,
+        data: entry.data.into(),
+        context: entry.context.into(),
+        ..Default::default()
     });
     message.set_entries(entries.collect::<Vec<_>>().into());
     if let Some(snapshot) = body.snapshot {

@@ -59,7 +59,8 @@ use Check::{Any, AtLeast, Between, GzipLevel, ListOf, OneOf, Ratio, ThrottledRep
 pub const TOPIC_SETTINGS: &[TopicSetting] = topic_settings! {
     "cleanup.policy" List ListOf(&["compact", "delete"]), [as_is("log.cleanup.policy")], false
         "What happens to old records: \"delete\" drops segments past retention, \"compact\" \
-         keeps the newest record of each key, both together do both, an empty list keeps everything.";
+         keeps the newest record of each key, both together do both, an empty list keeps \
+         everything.";
     "compression.gzip.level" Int GzipLevel, [as_is("compression.gzip.level")], false
         "Effort of gzip where the broker itself compresses for this topic.";
     "compression.lz4.level" Int Between(1, 17), [as_is("compression.lz4.level")], false
