@@ -1,7 +1,8 @@
 //! The command line: one binary for the broker and for all that one does with it.
 
 use clap::{Parser, Subcommand};
-use ringmain::cli;
+use ringmain::node::ServeArgs;
+use ringmain::{cli, node};
 use std::io;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a broker until it is told to stop
+    Serve(ServeArgs),
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -26,6 +29,16 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
+        Command::Serve(args) => {
+            start_log("info");
+            match node::serve(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("ringmain: {error:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Client(command) => {
             start_log("warn");
             cli::run(command)

@@ -1,1 +1,287 @@
-//! node
+//! One broker process: what is started in which order, and how it stops.
+//!
+//! Start: settings, probe, data directory, then on the shards: metadata log, replicas, listener.
+//! Stop: no more connections, requests in flight end, logs are closed, and last the mark of a clean
+//! stop is written. Whatever fails on the way is told in one sentence.
+//! **Invariant:** the mark of a clean stop is written only when nothing appends any more.
+
+use crate::base::metrics::ShardMetrics;
+use crate::cluster::controller::{Controller, ControllerConfig};
+use crate::cluster::metadata::{Broker, Image};
+use crate::config::{Endpoint, Settings};
+use crate::io::probe::{self, ProbeConfig, ProbeReport};
+use crate::io::{Io, Listener, Mesh, Notifier, ShardsConfig, run_shards, signals};
+use crate::server::connection::Server;
+use crate::server::listener;
+use crate::shard::mailbox::{
+    CONTROLLER_SHARD, ChangeReply, ChangeRequest, LocalFuture, ShardMessage, ShardReply,
+    ShardRequest,
+};
+use crate::shard::signal::Flag;
+use crate::shard::state::{Control, NodeFacts, Shard};
+use crate::storage::{Budgets, CleanLog, Committer, DataDir};
+use anyhow::{Context as _, anyhow, bail};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+pub use crate::config::ServeArgs;
+
+/// Runs a node until a signal stops it.
+///
+/// Prints one line to stdout when clients can connect.
+///
+/// # Errors
+/// One sentence for the person who started it.
+pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    let settings = Settings::load(args)?;
+    signals::block().context("signals cannot be blocked")?;
+    let stop = Notifier::new();
+    let on_signal = stop.clone();
+    signals::on_stop(move |signal| {
+        tracing::info!(?signal, "stopping");
+        on_signal.notify();
+    })
+    .context("no thread for signals")?;
+    run(settings, stop, |ready| {
+        println!("{ready}");
+    })
+}
+
+/// What a node says of itself once clients can connect.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    pub address: SocketAddr,
+    pub advertised: Endpoint,
+    pub data_dir: std::path::PathBuf,
+    pub shards_count: usize,
+    pub one_flush_for_all: bool,
+}
+
+impl std::fmt::Display for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flush = if self.one_flush_for_all {
+            "one flush for all logs of a shard"
+        } else {
+            "a flush for each log"
+        };
+        let Ready { address, data_dir, shards_count, .. } = self;
+        let data_dir = data_dir.display();
+        write!(
+            f,
+            "ringmain ready on {address}, data in {data_dir}, {shards_count} shard(s), {flush}"
+        )
+    }
+}
+
+/// Runs a node until `stop` is notified; calls `on_ready` once clients can connect.
+///
+/// # Errors
+/// As [`serve`].
+pub fn run(
+    settings: Settings,
+    stop: Notifier,
+    on_ready: impl Fn(&Ready) + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    for name in &settings.without_effect {
+        tracing::info!(setting = name, "accepted without effect");
+    }
+    let address = listen_address(&settings)?;
+    let (data_dir, clean) = DataDir::open(&settings.data_dir, settings.node_id)?;
+    let shards_count = settings.cpus.len();
+    let probe = ProbeConfig { data_dir: settings.data_dir.clone(), shards_count };
+    let report = probe::run(&probe)?;
+    report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let node = Arc::new(NodeFacts {
+        node_id: settings.node_id,
+        data_dir: settings.data_dir.clone(),
+        fixed: settings.fixed.clone(),
+        connections_counts: (0..shards_count).map(|_| AtomicUsize::new(0)).collect(),
+        addresses: Mutex::new(HashMap::new()),
+    });
+    let config = ShardsConfig {
+        cpus: settings.cpus.clone(),
+        memory_bytes_per_shard: settings.memory_bytes / shards_count,
+    };
+    let start = Arc::new(Start {
+        settings,
+        address,
+        node,
+        clean,
+        cluster_id: data_dir.cluster_id().to_owned(),
+        report,
+        stop,
+        on_ready: Box::new(on_ready),
+    });
+    let main = move |io: Io, mesh: Mesh<ShardMessage>| shard_main(io, mesh, start.clone());
+    let ends = run_shards(config, main).context("the shards could not run")?;
+    let mut logs = Vec::new();
+    for end in ends {
+        logs.extend(end?);
+    }
+    data_dir.write_clean(&logs).context("the mark of a clean stop could not be written")?;
+    tracing::info!(logs = logs.len(), "stopped clean");
+    Ok(())
+}
+
+/// What every shard is started with.
+struct Start {
+    settings: Settings,
+    address: SocketAddr,
+    node: Arc<NodeFacts>,
+    clean: Vec<CleanLog>,
+    cluster_id: String,
+    report: ProbeReport,
+    stop: Notifier,
+    on_ready: Box<dyn Fn(&Ready) + Send + Sync>,
+}
+
+/// The first address of the host to listen on, if it is free now: told before a long recovery.
+fn listen_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
+    let addresses = settings.listen.resolve()?;
+    let address = *addresses.first().ok_or_else(|| anyhow!("the listener has no address"))?;
+    if address.port() != 0
+        && let Err(error) = TcpListener::bind(address)
+    {
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => bail!(
+                "{address} is in use by another program; stop that one or choose another --listen"
+            ),
+            _ => bail!("cannot listen on {address}: {error}"),
+        }
+    }
+    Ok(address)
+}
+
+/// One shard's life; returns what its closed logs leave, or why the node could not start.
+async fn shard_main(
+    io: Io,
+    mesh: Mesh<ShardMessage>,
+    start: Arc<Start>,
+) -> anyhow::Result<Vec<CleanLog>> {
+    let metrics = Rc::new(ShardMetrics::default());
+    let budgets = Budgets::of(io.memory().budget_bytes());
+    let committer = Committer::with_budgets(&io, &metrics, budgets);
+    let clean = start.clean.iter().cloned();
+    let shard = Shard::new(io, mesh, start.node.clone(), metrics, committer, clean);
+    Server::new(shard.clone()).open();
+    shard.io.spawn(shard.clone().maintain());
+    if shard.id != CONTROLLER_SHARD {
+        shard.serve_mailbox().await;
+        return Ok(Vec::new());
+    }
+    shard.io.spawn(shard.clone().serve_mailbox());
+    let result = control_shard_main(&shard, &start).await;
+    shard.end_others();
+    result
+}
+
+/// The life of the shard that has the controller and the listener.
+async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> anyhow::Result<Vec<CleanLog>> {
+    let config = ControllerConfig {
+        data_dir: start.settings.data_dir.clone(),
+        node_id: start.settings.node_id,
+        fixed: start.settings.fixed.clone(),
+    };
+    // Every image follows a change of this node's own, and that hands it out itself.
+    let controller = Controller::open(&shard.io, config, |_| ()).await?;
+    distribute(shard, &controller.image()).await;
+    let control = ControlHere { shard: shard.clone(), controller: controller.clone() };
+    shard.set_control(Box::new(control));
+    let stop_accepting = Rc::new(Flag::default());
+    let result = match open_listener(shard, start, &controller).await {
+        Ok((listener, ready)) => {
+            let accepting = listener::accept(shard.clone(), listener, stop_accepting.clone());
+            shard.io.spawn(accepting);
+            (start.on_ready)(&ready);
+            shard.io.wait(&start.stop).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    stop_accepting.raise();
+    shard.ask_all(|| ShardRequest::Drain).await;
+    let mut logs = Vec::new();
+    for reply in shard.ask_all(|| ShardRequest::CloseLogs).await {
+        match reply {
+            ShardReply::Closed(closed) => logs.extend(closed),
+            other => unreachable!("closing is answered with {other:?}"),
+        }
+    }
+    controller.close().await;
+    result.map(|()| logs)
+}
+
+/// Binds the port, and makes the address known to the cluster.
+async fn open_listener(
+    shard: &Rc<Shard>,
+    start: &Start,
+    controller: &Controller,
+) -> anyhow::Result<(Listener, Ready)> {
+    let listener = shard.io.listen(start.address).await?;
+    let address = listener.local_addr();
+    let advertised = start.settings.advertised(address.port());
+    let broker = Broker {
+        id: start.settings.node_id,
+        host: advertised.host.clone(),
+        port: advertised.port,
+        rack: start.settings.rack.clone(),
+    };
+    let registered = controller.register_broker(&start.cluster_id, &broker).await;
+    registered.context("this broker cannot be registered")?;
+    distribute(shard, &controller.image()).await;
+    let ready = Ready {
+        address,
+        advertised,
+        data_dir: start.settings.data_dir.clone(),
+        shards_count: shard.shards_count(),
+        one_flush_for_all: start.report.one_flush_for_all,
+    };
+    Ok((listener, ready))
+}
+
+/// Puts `image` in force on every shard.
+async fn distribute(shard: &Rc<Shard>, image: &Arc<Image>) {
+    if image.version() > shard.image().version() {
+        shard.ask_all(|| ShardRequest::Image(image.clone())).await;
+    }
+}
+
+/// The controller as the shards see it.
+struct ControlHere {
+    shard: Rc<Shard>,
+    controller: Controller,
+}
+
+impl Control for ControlHere {
+    fn change(&self, request: ChangeRequest) -> LocalFuture<ChangeReply> {
+        let (shard, controller) = (self.shard.clone(), self.controller.clone());
+        Box::pin(async move {
+            let reply = carry_out(&controller, request).await;
+            distribute(&shard, &controller.image()).await;
+            reply
+        })
+    }
+}
+
+async fn carry_out(controller: &Controller, request: ChangeRequest) -> ChangeReply {
+    match request {
+        ChangeRequest::CreateTopics { topics, validate_only } => {
+            ChangeReply::Topics(controller.create_topics(&topics, validate_only).await)
+        }
+        ChangeRequest::DeleteTopics(topics) => {
+            ChangeReply::Topics(controller.delete_topics(&topics).await)
+        }
+        ChangeRequest::CreatePartitions { topics, validate_only } => {
+            ChangeReply::Done(controller.create_partitions(&topics, validate_only).await)
+        }
+        ChangeRequest::AlterSettings { changes, validate_only } => {
+            ChangeReply::Done(controller.alter_configs(&changes, validate_only).await)
+        }
+        ChangeRequest::ReplaceSettings { wanted, validate_only } => {
+            ChangeReply::Done(controller.replace_configs(&wanted, validate_only).await)
+        }
+    }
+}

@@ -87,14 +87,14 @@ pub const TABLE: &[Api] = &[
     row(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, Some(4), SERVED),
     row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, Some(2), CODED),
     row(ApiKey::InitProducerId, "InitProducerId", 0, 6, Some(2), CODED),
-    row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, Some(4), CODED),
+    row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, Some(4), SERVED),
     row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, Some(4), SERVED),
-    row(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, Some(2), CODED),
+    row(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, Some(2), SERVED),
     row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 5, Some(2), CODED),
     row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, Some(2), SERVED),
     row(ApiKey::DeleteGroups, "DeleteGroups", 0, 3, Some(2), CODED),
     row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, Some(2), CODED),
-    row(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, Some(1), CODED),
+    row(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, Some(1), SERVED),
     row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, Some(0), CODED),
     row(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, None, CODED),
     row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, Some(0), CODED),
@@ -104,7 +104,7 @@ pub const TABLE: &[Api] = &[
     row(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, Some(0), CODED),
     row(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1, Some(0), CODED),
     row(ApiKey::ListConfigResources, "ListConfigResources", 0, 1, Some(0), CODED),
-    row(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0, Some(0), CODED),
+    row(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0, Some(0), SERVED),
 ];
 
 const fn row(

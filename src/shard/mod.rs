@@ -1,1 +1,16 @@
-//! shard
+//! A shard's state and the mailbox through which shards speak. Knows no Kafka error codes.
+//!
+//! Reading order: [`state`] is the shard; [`replica`] one partition on it; [`produce`], [`fetch`] and
+//! [`offsets`] serve the shard's part of a request; [`mailbox`] carries them between shards with
+//! [`calls`]; [`placement`] says who owns what; [`signal`] wakes tasks and bounds bytes.
+#![forbid(unsafe_code)]
+
+pub mod calls;
+pub mod fetch;
+pub mod mailbox;
+pub mod offsets;
+pub mod placement;
+pub mod produce;
+pub mod replica;
+pub mod signal;
+pub mod state;

@@ -53,7 +53,7 @@ pub struct Described {
 }
 
 /// The layers of one broker's values.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layers<'a> {
     broker: Option<&'a Overrides>,
     all_brokers: Option<&'a Overrides>,

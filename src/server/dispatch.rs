@@ -1,0 +1,161 @@
+//! From a request's bytes to the handler of its key.
+
+use super::answer::{Outcome, Pending};
+use super::connection::Server;
+use super::handlers;
+use crate::io::Slice;
+use crate::protocol::api::{Api, ApiKey};
+use crate::protocol::header::{HeaderError, decode_request_header, encode_response};
+use crate::protocol::wire::{Encoded, Wire, WireError};
+use std::rc::Rc;
+
+/// Why a connection is closed over a request, as Kafka does where it cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Header(#[from] HeaderError),
+    #[error("{api} requests (key {key}) are not served", api = api.name, key = api.key.number())]
+    NotServed { api: &'static Api },
+    #[error("malformed {name} request of version {version}: {error}")]
+    Malformed { name: &'static str, version: i16, error: WireError },
+    #[error("{name} request of version {version}: {reason}")]
+    Nonsense { name: &'static str, version: i16, reason: String },
+}
+
+/// A request with its header read.
+pub struct Request {
+    pub server: Rc<Server>,
+    pub api: &'static Api,
+    pub version: i16,
+    pub correlation_id: i32,
+    frame: Slice,
+    body_start: usize,
+}
+
+/// How a request goes on.
+pub enum Way {
+    /// Begun at once, beside those before it.
+    Pipelined(Request),
+    /// Begun when those before it were answered.
+    Alone(AloneRequest),
+}
+
+/// A request that is served alone.
+pub struct AloneRequest(Request);
+
+/// Reads the header of `frame` and decides how to go on.
+///
+/// # Errors
+/// [`Refused`]: the connection is to be closed.
+pub fn begin(server: &Rc<Server>, frame: Slice) -> Result<Way, Refused> {
+    let (header, body) = match decode_request_header(&frame) {
+        Ok(decoded) => decoded,
+        Err(HeaderError::UnsupportedVersion { api, correlation_id, .. })
+            if api.key == ApiKey::ApiVersions =>
+        {
+            // The client may be newer than this broker: it learns the versions from this answer.
+            let request = Request {
+                server: server.clone(),
+                api,
+                version: handlers::api_versions::VERSION_NOT_KNOWN,
+                correlation_id,
+                frame: Slice::empty(),
+                body_start: 0,
+            };
+            return Ok(Way::Alone(AloneRequest(request)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let request = Request {
+        server: server.clone(),
+        api: header.api,
+        version: header.version,
+        correlation_id: header.correlation_id,
+        body_start: frame.len() - body.len(),
+        frame: frame.clone(),
+    };
+    if !request.api.served {
+        return Err(Refused::NotServed { api: request.api });
+    }
+    Ok(match request.api.key {
+        ApiKey::Produce | ApiKey::Fetch => Way::Pipelined(request),
+        _ => Way::Alone(AloneRequest(request)),
+    })
+}
+
+impl Request {
+    /// Begins a Produce or Fetch request.
+    ///
+    /// # Errors
+    /// [`Refused`]: the connection is to be closed.
+    pub fn run(self) -> Result<Pending, Refused> {
+        match self.api.key {
+            ApiKey::Produce => handlers::produce::begin(self),
+            ApiKey::Fetch => handlers::fetch::begin(self),
+            key => unreachable!("{key:?} is not pipelined"),
+        }
+    }
+
+    /// The decoded body.
+    ///
+    /// # Errors
+    /// [`Refused::Malformed`].
+    pub fn decode<'a, T: Wire<'a>>(&'a self) -> Result<T, Refused> {
+        let version = self.api.version(self.version);
+        crate::protocol::header::decode_body(self.body(), version).map_err(|error| {
+            Refused::Malformed { name: self.api.name, version: self.version, error }
+        })
+    }
+
+    /// The request says something that no answer fits.
+    pub fn nonsense(&self, reason: impl Into<String>) -> Refused {
+        Refused::Nonsense { name: self.api.name, version: self.version, reason: reason.into() }
+    }
+
+    /// The answer's frame.
+    pub fn encode<'a>(&self, body: &impl Wire<'a>) -> Encoded {
+        encode_response(self.api.key, self.version, self.correlation_id, body)
+    }
+
+    /// The part of the frame that `bytes`, borrowed from the body, is; it shares the memory.
+    pub fn slice_of(&self, bytes: &[u8]) -> Slice {
+        let start = bytes.as_ptr().addr() - self.frame.as_ptr().addr();
+        self.frame.slice(start..start + bytes.len())
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.frame[self.body_start..]
+    }
+}
+
+impl AloneRequest {
+    /// Serves the request.
+    ///
+    /// # Errors
+    /// [`Refused`]: the connection is to be closed.
+    pub async fn run(self) -> Result<Outcome, Refused> {
+        let request = self.0;
+        let encoded = match request.api.key {
+            ApiKey::ApiVersions => handlers::api_versions::handle(&request)?,
+            ApiKey::Metadata => handlers::metadata::handle(&request).await?,
+            ApiKey::ListOffsets => handlers::list_offsets::handle(&request).await?,
+            ApiKey::CreateTopics => handlers::create_topics::handle(&request).await?,
+            ApiKey::DeleteTopics => handlers::delete_topics::handle(&request).await?,
+            ApiKey::CreatePartitions => handlers::create_partitions::handle(&request).await?,
+            ApiKey::DescribeConfigs => handlers::describe_configs::handle(&request)?,
+            ApiKey::AlterConfigs => handlers::alter_configs::handle(&request).await?,
+            ApiKey::IncrementalAlterConfigs => {
+                handlers::incremental_alter_configs::handle(&request).await?
+            }
+            ApiKey::DescribeCluster => handlers::describe_cluster::handle(&request)?,
+            ApiKey::DescribeTopicPartitions => {
+                handlers::describe_topic_partitions::handle(&request)?
+            }
+            ApiKey::OffsetForLeaderEpoch => {
+                handlers::offset_for_leader_epoch::handle(&request).await?
+            }
+            _ => return Err(Refused::NotServed { api: request.api }),
+        };
+        Ok(Outcome::Answer(encoded.into()))
+    }
+}

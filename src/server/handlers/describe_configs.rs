@@ -1,0 +1,89 @@
+//! DescribeConfigs: settings with where each value comes from.
+
+use super::resources::{self, Refusal, resource_of};
+use crate::cluster::changes::{Resource, topic_name_fault};
+use crate::cluster::metadata::Image;
+use crate::cluster::settings::{Described, Layers};
+use crate::protocol::error::ErrorCode;
+use crate::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use crate::protocol::wire::Encoded;
+use crate::server::dispatch::{Refused, Request};
+
+/// Describes each resource for itself.
+pub fn handle(request: &Request) -> Result<Encoded, Refused> {
+    let body: DescribeConfigsRequest = request.decode()?;
+    let image = request.server.shard.image();
+    let found: Vec<Result<Vec<Described>, Refusal>> =
+        body.resources.iter().map(|asked| settings_of(request, &image, asked)).collect();
+    let results = body.resources.iter().zip(&found).map(|(asked, found)| {
+        let (error_code, error_message, described) = match found {
+            Ok(described) => (ErrorCode::None, None, described.as_slice()),
+            Err((code, text)) => (*code, Some(text.as_str()), &[][..]),
+        };
+        let keys = asked.configuration_keys.as_deref();
+        let wanted =
+            described.iter().filter(|setting| keys.is_none_or(|keys| keys.contains(&setting.name)));
+        DescribeConfigsResult {
+            error_code,
+            error_message,
+            resource_type: asked.resource_type,
+            resource_name: asked.resource_name,
+            configs: wanted.map(|setting| row_of(setting, &body)).collect(),
+        }
+    });
+    let results = results.collect();
+    Ok(request.encode(&DescribeConfigsResponse { throttle_time_ms: 0, results }))
+}
+
+fn settings_of(
+    request: &Request,
+    image: &Image,
+    asked: &DescribeConfigsResource<'_>,
+) -> Result<Vec<Described>, Refusal> {
+    let node = &request.server.shard.node;
+    let layers = Layers::of_image(image, node.node_id, &node.fixed);
+    match asked.resource_type {
+        // Nothing can be set on these yet, so none has a value to show.
+        resources::GROUP | resources::CLIENT_METRICS | resources::BROKER_LOGGER => Ok(Vec::new()),
+        kind => match resource_of(kind, asked.resource_name, node.node_id)? {
+            Resource::Topic(name) => match image.topic(&name) {
+                Some(topic) => Ok(layers.describe_topic(&topic.overrides)),
+                None => Err(match topic_name_fault(&name) {
+                    Some(fault) => (ErrorCode::InvalidTopicException, fault),
+                    None => {
+                        let code = ErrorCode::UnknownTopicOrPartition;
+                        (code, format!("The topic '{name}' does not exist."))
+                    }
+                }),
+            },
+            Resource::Broker(_) => Ok(layers.describe_broker()),
+            Resource::AllBrokers => Ok(layers.describe_all_brokers()),
+        },
+    }
+}
+
+fn row_of<'a>(
+    setting: &'a Described,
+    body: &DescribeConfigsRequest<'_>,
+) -> DescribeConfigsResourceResult<'a> {
+    let synonyms = setting.synonyms.iter().filter(|_| body.include_synonyms);
+    DescribeConfigsResourceResult {
+        name: setting.name,
+        value: if setting.sensitive { None } else { setting.value.as_deref() },
+        read_only: setting.read_only,
+        config_source: setting.source.number(),
+        is_sensitive: setting.sensitive,
+        synonyms: synonyms
+            .map(|synonym| DescribeConfigsSynonym {
+                name: synonym.name,
+                value: if setting.sensitive { None } else { Some(&synonym.value) },
+                source: synonym.source.number(),
+            })
+            .collect(),
+        config_type: setting.kind.number(),
+        documentation: body.include_documentation.then_some(setting.doc),
+    }
+}

@@ -1,0 +1,291 @@
+//! A partition's replica on the shard that owns it: its log, its leader epoch, its topic's rules,
+//! and the line of appends that wait for room.
+//!
+//! **Invariant:** appends enter the log in the order in which they were handed in, also where the
+//! log had no room for a while.
+
+use super::calls::{Call, CallId, Calls};
+use super::signal::Flag;
+use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::cluster::settings::{TimestampType, TopicSettings};
+use crate::io::{Io, Slice};
+use crate::protocol::batch::{
+    self, ProduceError, ProduceLimits, ProducedBatches, validate_produce,
+};
+use crate::storage::{AppendError, FlushError, FlushPolicy, Log, LogConfig};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Resolves when an append is acknowledged, or will not be.
+pub type Acked = Pin<Box<dyn Future<Output = Result<(), FlushError>>>>;
+
+/// Where a batch landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    pub base_offset: Offset,
+    pub log_start: Offset,
+    /// The broker's time, where the topic's records carry that.
+    pub log_append_time_ms: Option<i64>,
+}
+
+/// Why a batch was not stored, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("this shard holds no such replica")]
+    NoReplica,
+    #[error(transparent)]
+    Refused(#[from] ProduceError),
+    #[error("transactions are not served")]
+    Transactional,
+    #[error("a batch of {batch_bytes} bytes; a segment holds {segment_bytes}")]
+    LargerThanSegment { batch_bytes: usize, segment_bytes: u64 },
+    #[error("no space is left on the disk")]
+    NoSpace,
+    #[error("the log takes nothing: {0}")]
+    Storage(String),
+    #[error("the time was up")]
+    TimedOut,
+}
+
+/// How an append went on: done, or in the line of those that wait for room.
+pub enum Append {
+    Done(Result<(Stored, Acked), StoreError>),
+    InLine(Call<Result<(Stored, Acked), StoreError>>),
+}
+
+struct InLine {
+    call: CallId,
+    batch: Slice,
+    produced: ProducedBatches,
+}
+
+/// One replica; it leads, as long as a cluster is one node.
+pub struct Replica {
+    id: TopicPartition,
+    topic: Arc<str>,
+    io: Io,
+    log: RefCell<Log>,
+    leader_epoch: Cell<LeaderEpoch>,
+    settings: RefCell<Rc<TopicSettings>>,
+    line: RefCell<VecDeque<InLine>>,
+    calls: Calls<Result<(Stored, Acked), StoreError>>,
+    closed: Flag,
+}
+
+impl Replica {
+    /// The replica of partition `id` of `topic`, with its open log.
+    pub fn new(
+        io: &Io,
+        id: TopicPartition,
+        topic: Arc<str>,
+        log: Log,
+        leader_epoch: LeaderEpoch,
+        settings: Rc<TopicSettings>,
+    ) -> Rc<Replica> {
+        Rc::new(Replica {
+            id,
+            topic,
+            io: io.clone(),
+            log: RefCell::new(log),
+            leader_epoch: Cell::new(leader_epoch),
+            settings: RefCell::new(settings),
+            line: RefCell::default(),
+            calls: Calls::default(),
+            closed: Flag::default(),
+        })
+    }
+
+    /// Which partition it is.
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Its log.
+    pub fn log(&self) -> Log {
+        self.log.borrow().clone()
+    }
+
+    /// Puts a log that was opened anew in the place of one that failed.
+    pub fn replace_log(&self, log: Log) {
+        *self.log.borrow_mut() = log;
+    }
+
+    /// The epoch in which this replica leads.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.get()
+    }
+
+    /// Up to here (exclusive) consumers may read: what the in-sync set has on stable storage.
+    pub fn high_watermark(&self) -> Offset {
+        self.log.borrow().flushed_offset()
+    }
+
+    /// Raised when the replica leaves this shard.
+    pub fn closed(&self) -> &Flag {
+        &self.closed
+    }
+
+    /// Takes over a change of the topic.
+    pub fn update(&self, leader_epoch: LeaderEpoch, settings: Rc<TopicSettings>) {
+        self.leader_epoch.set(leader_epoch);
+        if **self.settings.borrow() != *settings {
+            self.log.borrow().set_config(log_config(&settings));
+            *self.settings.borrow_mut() = settings;
+        }
+    }
+
+    /// Checks `batch` and appends it: one copy, no I/O. What the log has no room for waits in line.
+    ///
+    /// `version` is that of the Produce request.
+    pub fn append(self: &Rc<Self>, batch: &Slice, version: i16) -> Append {
+        let now_ms = self.io.clock().now_ms();
+        let produced = match self.check(batch, version, now_ms) {
+            Ok(produced) => produced,
+            Err(error) => return Append::Done(Err(error)),
+        };
+        if self.line.borrow().is_empty() {
+            match self.append_now(batch, &produced, now_ms) {
+                Err(AppendError::NoRoom { .. }) => {}
+                result => return Append::Done(result.map_err(StoreError::from)),
+            }
+        }
+        let call = self.calls.open();
+        let entry = InLine { call: call.id(), batch: batch.clone(), produced };
+        let is_first = self.line.borrow().is_empty();
+        self.line.borrow_mut().push_back(entry);
+        if is_first {
+            self.io.spawn(self.clone().serve_line());
+        }
+        Append::InLine(call)
+    }
+
+    fn check(
+        &self,
+        batch: &[u8],
+        version: i16,
+        now_ms: i64,
+    ) -> Result<ProducedBatches, StoreError> {
+        let settings = self.settings.borrow();
+        let limits = ProduceLimits {
+            version,
+            batch_bytes_max: usize::try_from(settings.max_message_bytes).unwrap_or(0),
+            now_ms,
+            timestamp_before_ms_max: settings.message_timestamp_before_max_ms,
+            timestamp_after_ms_max: settings.message_timestamp_after_max_ms,
+            log_append_time: settings.message_timestamp_type == TimestampType::LogAppendTime,
+            keys_required: settings.cleanup_compact,
+        };
+        let produced = validate_produce(batch, &limits)?;
+        if produced.producer.is_some_and(|producer| producer.transactional) {
+            return Err(StoreError::Transactional);
+        }
+        let segment_bytes = u64::try_from(settings.segment_bytes).unwrap_or(0);
+        if batch.len() as u64 > segment_bytes {
+            let batch_bytes = batch.len();
+            return Err(StoreError::LargerThanSegment { batch_bytes, segment_bytes });
+        }
+        Ok(produced)
+    }
+
+    fn append_now(
+        &self,
+        batch: &Slice,
+        produced: &ProducedBatches,
+        now_ms: i64,
+    ) -> Result<(Stored, Acked), AppendError> {
+        let settings = self.settings.borrow();
+        let log = self.log.borrow();
+        let log_append_time = settings.message_timestamp_type == TimestampType::LogAppendTime;
+        let appended = if log_append_time || produced.max_timestamp_differs {
+            let mut patched = batch.to_vec();
+            if log_append_time {
+                batch::patch_log_append_time(&mut patched, now_ms);
+            } else {
+                batch::patch_max_timestamp(&mut patched, produced.max_timestamp);
+            }
+            log.append(&patched, self.leader_epoch.get(), now_ms)?
+        } else {
+            log.append(batch, self.leader_epoch.get(), now_ms)?
+        };
+        let stored = Stored {
+            base_offset: appended.base_offset,
+            log_start: appended.log_start,
+            log_append_time_ms: log_append_time.then_some(now_ms),
+        };
+        Ok((stored, Box::pin(log.wait_flushed(appended.last_offset.plus(1)))))
+    }
+
+    /// Appends what waits in line as room comes.
+    async fn serve_line(self: Rc<Self>) {
+        loop {
+            let log = self.log();
+            log.wait_room().await;
+            let Some(first) = self.line.borrow_mut().pop_front() else { return };
+            let now_ms = self.io.clock().now_ms();
+            match self.append_now(&first.batch, &first.produced, now_ms) {
+                Err(AppendError::NoRoom { .. }) => {
+                    self.line.borrow_mut().push_front(first);
+                    self.io.yield_now().await;
+                }
+                result => self.calls.finish(first.call, result.map_err(StoreError::from)),
+            }
+            if self.line.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+impl From<AppendError> for StoreError {
+    fn from(error: AppendError) -> StoreError {
+        match error {
+            AppendError::NoSpace => StoreError::NoSpace,
+            error => StoreError::Storage(error.to_string()),
+        }
+    }
+}
+
+impl From<FlushError> for StoreError {
+    fn from(error: FlushError) -> StoreError {
+        match error {
+            FlushError::NoSpace => StoreError::NoSpace,
+            error => StoreError::Storage(error.to_string()),
+        }
+    }
+}
+
+/// The part of a topic's settings that its logs act on.
+pub fn log_config(settings: &TopicSettings) -> LogConfig {
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    // Without "delete" nothing goes by age or size.
+    let (retention_ms, retention_bytes) = if settings.cleanup_delete {
+        (settings.retention_ms, settings.retention_bytes)
+    } else {
+        (-1, -1)
+    };
+    LogConfig {
+        segment_bytes: count(settings.segment_bytes.into()),
+        segment_ms: settings.segment_ms,
+        retention_ms,
+        retention_bytes,
+        index_interval_bytes: count(settings.index_interval_bytes.into()),
+        message_max_bytes: usize::try_from(settings.max_message_bytes).unwrap_or(0),
+        flush: if settings.flush_each_ack() {
+            FlushPolicy::Always
+        } else {
+            FlushPolicy::Relaxed {
+                messages: count(settings.flush_messages),
+                ms: count(settings.flush_ms),
+            }
+        },
+    }
+}
