@@ -52,8 +52,9 @@ def expect_equal(actual, expected, what):
     raise Failed(f"{what}: {actual!r:.500} instead of {expected!r:.500}")
 
 
-def run(arguments, stdin=b"", seconds_max=COMMAND_SECONDS_MAX, env=None, cwd=None):
-    """Runs a command to its end and returns its stdout; any other end than 0 fails the check."""
+def run(arguments, stdin=b"", seconds_max=COMMAND_SECONDS_MAX, env=None, cwd=None, may_fail=False):
+    """Runs a command to its end and returns its stdout. An exit code other than 0 fails the check,
+    unless it `may_fail`: then stdout and stderr come back whatever the code."""
     arguments = [str(argument) for argument in arguments]
     environment = {**os.environ, **env} if env else None
     try:
@@ -64,8 +65,10 @@ def run(arguments, stdin=b"", seconds_max=COMMAND_SECONDS_MAX, env=None, cwd=Non
     except subprocess.TimeoutExpired as late:
         said = (late.stderr or b"").decode(errors="replace")[-2000:]
         raise Failed(f"not done after {seconds_max} s: {' '.join(arguments)}\n{said}") from late
+    if may_fail:
+        return done.stdout + done.stderr
     if done.returncode != 0:
-        said = (done.stderr[-2000:] or done.stdout[-2000:]).decode(errors="replace")
+        said = (done.stdout[-2000:] + done.stderr[-2000:]).decode(errors="replace")
         raise Failed(f"exit code {done.returncode}: {' '.join(arguments)}\n{said}")
     return done.stdout
 

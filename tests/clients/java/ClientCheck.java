@@ -468,8 +468,10 @@ public final class ClientCheck {
             throws Exception {
         String topic = prefix + name;
         create(new NewTopic(topic, partitionsCount, (short) 1).configs(configs));
-        eventually(topic + " is there", () -> describe(topic).partitions().stream()
-                .allMatch(partition -> partition.leader() != null));
+        Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+        partitions(topic, partitionsCount).forEach(p -> ends.put(p, OffsetSpec.latest()));
+        // Every leader answers before anything is sent: a retry would change the order.
+        eventually(topic + " is there", () -> admin.listOffsets(ends).all().get() != null);
         return topic;
     }
 
