@@ -1,13 +1,14 @@
 //! Shards: one pinned glommio executor each, with a ring, a memory pool, a bell and a heartbeat.
 //!
 //! What glommio 0.9.0 gets wrong is dealt with here: it can park with runnable tasks when its preempt
-//! timer fires early (a heartbeat timer bounds that sleep); its default preempt timer of 100 ms makes
+//! timer fires early (`heartbeat` bounds that sleep); its default preempt timer of 100 ms makes
 //! I/O wait 200 ms behind a busy task (1 ms here); a panic in a task kills the executor (every task is
 //! caught); returning from the main future drops what is queued (`Shard::end` ends the tasks, lets
 //! file operations and sends complete, cancels the rest and only then returns).
 //! **Invariant:** when a shard's thread ends no operation of it is in flight.
 
 use super::clock::Clock;
+use super::heartbeat::{self, Heartbeat};
 use super::memory::Memory;
 use super::mesh::{Inboxes, Mesh};
 use super::notify::{Bell, BellWatch};
@@ -36,10 +37,6 @@ const PREEMPT_TIME: Duration = Duration::from_millis(1);
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// Threads a shard for calls that block (open, rename, fallocate).
 const BLOCKING_THREADS_COUNT: usize = 2;
-/// Longest sleep with runnable tasks while there is traffic.
-const HEARTBEAT_BUSY: Duration = Duration::from_millis(5);
-/// The same when nothing completed since the last beat: 20 wake-ups a second cost 0.1 % of a core.
-const HEARTBEAT_IDLE: Duration = Duration::from_millis(50);
 /// Idle beats before memory is handed back: half a second.
 const TRIM_AFTER_BEATS_COUNT: u32 = 10;
 /// How long sends may go on when a shard ends.
@@ -175,6 +172,7 @@ impl Shard {
     }
 
     async fn run_heartbeat(self: Rc<Shard>) {
+        let heartbeat = Heartbeat::new();
         let mut seen_count = 0;
         let mut idle_beats_count = 0;
         while !self.stopping.get() {
@@ -189,7 +187,7 @@ impl Shard {
                     tracing::trace!("handed free memory back");
                 }
             }
-            glommio::timer::sleep(if busy { HEARTBEAT_BUSY } else { HEARTBEAT_IDLE }).await;
+            heartbeat.next(busy).await;
             if self.ring.has_completions() {
                 self.ring.flush();
             }
@@ -396,6 +394,7 @@ where
     let bells = config.cpus.iter().map(|_| Bell::eventfd()).collect::<io::Result<Vec<_>>>()?;
     let fleet = Arc::new(Fleet { aborted: AtomicBool::new(false), bells: bells.clone() });
     let inboxes = Inboxes::new(bells.clone());
+    heartbeat::start()?;
     let main = Arc::new(main);
     let mut handles = Vec::new();
     for (index, (cpu, bell)) in config.cpus.iter().zip(bells).enumerate() {
@@ -452,6 +451,7 @@ where
     F: Future<Output = T>,
     G: FnOnce(Io) -> F,
 {
+    heartbeat::start()?;
     let bell = Bell::eventfd()?;
     let fleet = Fleet { aborted: AtomicBool::new(false), bells: Vec::new() };
     let executor = builder(Placement::Unbound).make().map_err(io::Error::from)?;

@@ -147,10 +147,13 @@ impl Memory {
     pub fn allocate(&self, bytes: usize) -> Option<Buffer> {
         assert!(bytes > 0, "a buffer holds something");
         let pool = &*self.0;
+        if bytes > pool.budget_bytes {
+            return None;
+        }
         let pages_count = bytes.div_ceil(PAGE_BYTES);
         let charge_bytes = pages_count * PAGE_BYTES;
         let used_bytes = pool.shared.used_bytes.load(Ordering::SeqCst);
-        if used_bytes.checked_add(charge_bytes)? > pool.budget_bytes {
+        if used_bytes + charge_bytes > pool.budget_bytes {
             return None;
         }
         let run = pool.take(pages_count)?;
@@ -671,5 +674,135 @@ impl TailBuffer {
 impl std::fmt::Debug for TailBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "TailBuffer({} of {} bytes)", self.bytes, self.capacity_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::notify::Bell;
+
+    fn memory(budget_bytes: usize) -> Memory {
+        Memory::new(budget_bytes, BellWatch::new(Bell::simulated()))
+    }
+
+    /// Goal: the budget is a bound in whole pages and all of it can be used. Method: fill it, free
+    /// one, fill again.
+    #[test]
+    fn the_budget_bounds_what_is_out() {
+        let memory = memory(4 * PAGE_BYTES);
+        let mut buffers: Vec<_> = (0..4).filter_map(|_| memory.allocate(1)).collect();
+        assert_eq!((buffers.len(), memory.used_bytes()), (4, 4 * PAGE_BYTES));
+        assert!(memory.allocate(1).is_none());
+        buffers.pop();
+        assert_eq!(memory.allocate(PAGE_BYTES).map(|buffer| buffer.len()), Some(PAGE_BYTES));
+        assert!(memory.allocate(usize::MAX).is_none());
+    }
+
+    /// Goal: a frame a little over 1 MiB takes a page more, not 2 MiB. Method: count what it charges.
+    #[test]
+    fn a_large_buffer_is_charged_by_the_page() {
+        let memory = memory(64 * MIB);
+        let buffer = memory.allocate(MIB + 200).expect("in the budget");
+        assert_eq!(memory.used_bytes(), MIB + PAGE_BYTES);
+        assert_eq!((buffer.len(), buffer.capacity()), (MIB + 200, MIB + PAGE_BYTES));
+        assert!((buffer.as_ptr() as usize).is_multiple_of(PAGE_BYTES));
+    }
+
+    /// Goal: runs never overlap and freed ones melt together again. Method: random sizes and frees
+    /// by a printed seed; each buffer is filled with a number of its own and checked when freed; at
+    /// the end the largest run fits again where all the others were.
+    #[test]
+    fn random_allocations_never_overlap_and_leave_no_fragments() {
+        let seed: u64 = std::process::id().into();
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let memory = memory(256 * MIB);
+        let mut live: Vec<(Buffer, u8)> = Vec::new();
+        for _ in 0..5_000 {
+            if random.u8(..) < 128 && !live.is_empty() {
+                let (buffer, value) = live.swap_remove(random.usize(..live.len()));
+                assert!(buffer.iter().step_by(511).all(|byte| *byte == value));
+            }
+            let bound = 1 << random.u32(1..=20);
+            let bytes = 1 + random.usize(..bound);
+            if let Some(mut buffer) = memory.allocate(bytes) {
+                let value = random.u8(..);
+                buffer.fill(value);
+                live.push((buffer, value));
+            }
+        }
+        drop(live);
+        memory.0.drain();
+        for arena in memory.0.arenas.borrow().iter() {
+            assert_eq!(arena.free_pages, ARENA_PAGES);
+            assert_eq!(arena.find(ARENA_PAGES), Some(0));
+        }
+    }
+
+    /// Goal: what is used again costs nothing new. Method: the same place comes back, and idle
+    /// trimming keeps a reserve.
+    #[test]
+    fn freed_memory_is_used_again_and_handed_back_when_idle() {
+        let memory = memory(128 * MIB);
+        let first = memory.allocate(4 * MIB).map(|buffer| buffer.as_ptr() as usize);
+        let again = memory.allocate(4 * MIB).map(|buffer| buffer.as_ptr() as usize);
+        assert_eq!(first, again);
+        let mut buffers: Vec<_> = (0..10).filter_map(|_| memory.allocate(4 * MIB)).collect();
+        buffers.iter_mut().for_each(|buffer| buffer.fill(1));
+        assert!(!memory.trim(), "nothing is free");
+        drop(buffers);
+        let mut trims_count = 0;
+        while memory.trim() {
+            trims_count += 1;
+        }
+        assert_eq!(trims_count, (20 - RESERVE_HUGE_COUNT) / TRIM_HUGE_COUNT_MAX);
+        let touched_count: u32 =
+            memory.0.arenas.borrow().iter().map(|arena| arena.touched.count_ones()).sum();
+        assert_eq!(touched_count as usize, RESERVE_HUGE_COUNT);
+    }
+
+    /// Goal: a run larger than an arena's share works and comes back. Method: the largest request.
+    #[test]
+    fn a_run_too_large_for_an_arena_is_a_mapping_of_its_own() {
+        let memory = memory(128 * MIB);
+        let mut buffer = memory.allocate(100 * MIB).expect("in the budget");
+        buffer[100 * MIB - 1] = 7;
+        assert!(memory.allocate(100 * MIB).is_none());
+        drop(buffer);
+        assert_eq!(memory.used_bytes(), 0);
+        assert!(memory.allocate(100 * MIB).is_some());
+    }
+
+    /// Goal: slices outlive their pool, on other threads. Method: drop the pool first.
+    #[test]
+    fn a_slice_outlives_its_pool_on_another_thread() {
+        let memory = memory(64 * MIB);
+        let mut buffer = memory.allocate(3 * PAGE_BYTES).expect("in the budget");
+        buffer.fill(9);
+        let slice = buffer.freeze().slice(PAGE_BYTES..2 * PAGE_BYTES);
+        drop(memory);
+        let thread = std::thread::spawn(move || {
+            assert!(slice.iter().all(|byte| *byte == 9));
+            drop(slice);
+        });
+        thread.join().expect("the other thread's checks hold");
+    }
+
+    /// Goal: slices of a tail stay as they were while it grows. Method: append, cut, append.
+    #[test]
+    fn a_tail_grows_behind_its_slices() {
+        let memory = memory(64 * MIB);
+        let mut tail = TailBuffer::new(memory.allocate(10).expect("in the budget"));
+        tail.append(b"first");
+        let first = tail.slice(0..5);
+        tail.append(b"next!");
+        assert_eq!((&first[..], tail.len(), tail.free_bytes()), (&b"first"[..], 10, 0));
+        let both = tail.slice(3..8);
+        drop(tail);
+        assert_eq!(&both[..], b"stnex");
+        assert!(first.is_followed_by(&both.slice(2..5)) && !both.is_followed_by(&first));
+        drop((first, both));
+        assert_eq!(memory.used_bytes(), 0);
     }
 }

@@ -18,6 +18,7 @@ mod clock;
 mod executor;
 mod file;
 mod fs;
+mod heartbeat;
 mod memory;
 mod mesh;
 mod notify;

@@ -237,6 +237,16 @@ impl RealSocket {
         (checked(result), buffer)
     }
 
+    #[cfg(test)]
+    pub fn force_zero_copy(&mut self) {
+        self.may_zero_copy = true;
+    }
+
+    #[cfg(test)]
+    pub fn copied_in_row_count(&self) -> u32 {
+        self.notes.copied_in_row_count.get()
+    }
+
     async fn send(&self, slices: Vec<Slice>) -> io::Result<()> {
         let mut rest = Gather::new(slices);
         let mut rest_bytes = rest.bytes();

@@ -7,6 +7,8 @@
 
 pub mod disk;
 pub(super) mod net;
+#[cfg(test)]
+mod tests;
 
 pub use disk::{Crash, SimDisk};
 
