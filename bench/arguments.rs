@@ -3,7 +3,6 @@
 //!
 //! Knows no sockets. A value that cannot be used is refused here, with what would be right.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -272,29 +271,6 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write name=value, such as retention.bytes=1073741824".to_owned()),
-    }
-}
-
-/// Resolves `host:port[,host:port]`; a host may have many addresses, IPv4 ones come first.
-///
-/// # Errors
-/// No name of the list resolves: the first reason why.
-pub fn resolve(brokers: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut addresses = Vec::new();
-    let mut first_error = None;
-    for broker in brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()) {
-        match broker.to_socket_addrs() {
-            Ok(found) => addresses.extend(found),
-            Err(error) => drop(first_error.get_or_insert((broker.to_owned(), error))),
-        }
-    }
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    match (addresses.is_empty(), first_error) {
-        (false, _) => Ok(addresses),
-        (true, Some((broker, error))) => {
-            anyhow::bail!("--brokers {broker}: {error} (write host:port)")
-        }
-        (true, None) => anyhow::bail!("--brokers names no broker: write host:port"),
     }
 }
 

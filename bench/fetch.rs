@@ -22,7 +22,7 @@ use crate::arguments::{FetchArgs, From};
 use crate::lane::{Lane, place_thread};
 use crate::pace::{Pace, run_all};
 use crate::report::{Report, Tally};
-use crate::topic::{self, EARLIEST, LATEST, Leader, Topic};
+use crate::topic::{self, Leader, Topic};
 use crate::walk::walk;
 
 /// Pause after an answer that held nothing but errors.
@@ -36,16 +36,17 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<Report> {
     if let Some(cpus) = &args.run.cpus {
         place_thread(&cpus.0)?;
     }
-    let topic = topic::prepare(&args.target, args.run.timeout)?;
-    let ends = topic.offsets(LATEST, args.run.timeout)?;
+    let topic = topic::prepare(&args.target)?;
     let begins = match args.from {
-        From::Earliest => topic.offsets(EARLIEST, args.run.timeout)?,
-        From::Latest => ends.clone(),
+        From::Earliest => topic.earliest.clone(),
+        From::Latest => topic.latest.clone(),
     };
     let is_endless = args.follow || args.from == From::Latest;
-    let ends =
-        ends.into_iter().map(|(index, end)| (index, if is_endless { i64::MAX } else { end }));
-    let offsets = Offsets { begins, ends: ends.collect() };
+    let mut ends = topic.latest.clone();
+    if is_endless {
+        ends.values_mut().for_each(|end| *end = i64::MAX);
+    }
+    let offsets = Offsets { begins, ends };
     let mut workers = Vec::new();
     for leader in &topic.leaders {
         let share = usize::from(args.run.connections).div_ceil(topic.leaders.len());

@@ -32,7 +32,7 @@ pub fn run(args: &ProduceArgs) -> anyhow::Result<Report> {
     if let Some(cpus) = &args.run.cpus {
         place_thread(&cpus.0)?;
     }
-    let topic = topic::prepare(&args.target, args.run.timeout)?;
+    let topic = topic::prepare(&args.target)?;
     let connections_count = usize::from(args.run.connections);
     let leaders_count = topic.leaders.len();
     ensure!(
