@@ -143,7 +143,7 @@ fn lines_come_back_byte_for_byte_with_every_codec() {
     let lines = sample_lines(1);
     for (index, codec) in CODECS.into_iter().enumerate() {
         let topic = format!("lines-{codec}-{}", std::process::id());
-        let batch_bytes = ["1000", "20000", "524288"][index % 3];
+        let batch_bytes = ["8000", "50000", "524288"][index % 3];
         let flags = ["--compression", codec, "--batch-bytes", batch_bytes];
         node.ok(&[&["produce", &topic], &flags[..]].concat(), &lines);
         assert!(node.ok(&["consume", &topic], b"") == lines, "codec {codec}");
