@@ -498,7 +498,7 @@ impl Committer {
         segment.flushed_bytes.set(segment.flushed_bytes.get().max(pending.end_bytes));
         segment.flushed_offset.set(segment.flushed_offset.get().max(pending.end_offset));
         let block_end = pending.end_bytes.next_multiple_of(DIRECT_ALIGN_BYTES as u64);
-        segment.prepared_bytes.set(segment.prepared_bytes.get().max(block_end));
+        segment.extend_prepared(block_end);
         segment.check();
         state.flushed_offset = state.flushed_offset.max(pending.end_offset);
         let flushed_offset = state.flushed_offset;

@@ -93,12 +93,14 @@ impl SparseIndex {
 
     /// A position at or before the batch that holds `offset`: walk heads from there.
     pub fn position_before(&self, offset: Offset) -> u64 {
-        let after =
-            self.offsets.partition_point(|entry| self.absolute(entry.relative_offset) <= offset.0);
-        match after.checked_sub(1) {
-            Some(at) => u64::from(self.offsets[at].position),
-            None => 0,
-        }
+        self.batch_before_offset(offset).map_or(0, |batch| batch.0)
+    }
+
+    /// Position and last offset of the nearest batch known before `offset`; `None`: the segment's start.
+    pub fn batch_before_offset(&self, offset: Offset) -> Option<(u64, i64)> {
+        let before = |entry: &OffsetEntry| self.absolute(entry.relative_offset) <= offset.0;
+        let entry = self.offsets[..self.offsets.partition_point(before)].last()?;
+        Some((u64::from(entry.position), self.absolute(entry.relative_offset)))
     }
 
     /// The position of a batch at or before `position`.
@@ -190,7 +192,9 @@ impl SparseIndex {
         times: &[u8],
     ) -> Result<SparseIndex, IndexError> {
         let refused = |reason| IndexError { base_offset: base_offset.0, reason };
-        if offsets.len() % OFFSET_ENTRY_BYTES != 0 || times.len() % TIME_ENTRY_BYTES != 0 {
+        if !offsets.len().is_multiple_of(OFFSET_ENTRY_BYTES)
+            || !times.len().is_multiple_of(TIME_ENTRY_BYTES)
+        {
             return Err(refused("the size is not a whole number of entries"));
         }
         let mut index = SparseIndex::new(base_offset, interval_bytes);
@@ -282,7 +286,7 @@ mod tests {
             assert!(index.offsets.len() < ENTRIES_COUNT_MAX);
             for at in (0..batches_count).step_by(1 + batches_count as usize / 300) {
                 let position = index.position_before(Offset(1000 + at as i64 * 2));
-                assert!(position <= at * 80 && position % 80 == 0);
+                assert!(position <= at * 80 && position.is_multiple_of(80));
                 let distance = at * 80 - position;
                 assert!(distance <= 160 * (index.interval_bytes / 100) * 2, "{distance}");
                 assert!(index.offset_before_timestamp(at as i64 * 10).0 <= 1000 + at as i64 * 2);

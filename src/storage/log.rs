@@ -233,6 +233,15 @@ impl LogState {
         dirty.take_while(|&bytes| bytes > 0).sum()
     }
 
+    /// The damage that `position` of the segment's file lies in.
+    pub fn damage_at(&self, segment: &Segment, position: u64) -> Option<CorruptRange> {
+        let known = self.corrupt.iter().find(|range| {
+            range.segment == segment.base_offset
+                && (range.position..range.position_end).contains(&position)
+        });
+        known.copied()
+    }
+
     /// The segment that holds or would hold `offset`.
     pub fn segment_of(&self, offset: Offset) -> usize {
         let after = self.segments.partition_point(|segment| segment.base_offset <= offset);

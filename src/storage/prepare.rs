@@ -97,16 +97,10 @@ pub(super) fn zeroing_reaches(segment: &Segment, need: u64) -> bool {
 
 /// Starts what the active segment lacks: zeroes ahead, a checkpoint. Called after every flush.
 pub(super) fn consider(log: &Rc<LogCell>, segment: &Rc<Segment>) {
-    let mut state = log.state.borrow_mut();
-    if state.bytes_since_checkpoint > CHECKPOINT_BYTES && !log.checkpointing.get() {
-        state.bytes_since_checkpoint = 0;
-        let log = log.clone();
-        log.io.clone().spawn(async move {
-            if let Err(error) = save_checkpoint(&log).await {
-                tracing::warn!(log = %log.dir.display(), %error, "checkpoint not written");
-            }
-        });
+    if log.state.borrow().bytes_since_checkpoint > CHECKPOINT_BYTES && !log.checkpointing.get() {
+        checkpoint_later(log);
     }
+    let state = log.state.borrow();
     let small =
         state.write_bytes_mean < LARGE_WRITE_BYTES && state.writes_count >= WRITES_COUNT_BUSY;
     let margin = state.prepare_step_bytes / 2;
@@ -129,6 +123,16 @@ pub(super) fn consider(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     });
 }
 
+fn checkpoint_later(log: &Rc<LogCell>) {
+    log.state.borrow_mut().bytes_since_checkpoint = 0;
+    let log = log.clone();
+    log.io.clone().spawn(async move {
+        if let Err(error) = save_checkpoint(&log).await {
+            tracing::warn!(log = %log.dir.display(), %error, "checkpoint not written");
+        }
+    });
+}
+
 async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> {
     let Some(file) = segment.opened() else { return Ok(()) };
     let end = segment.end_bytes.get().next_multiple_of(ALIGN);
@@ -137,10 +141,13 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         file.allocate(target).await?;
         segment.allocated_bytes.set(target.max(segment.allocated_bytes.get()));
     }
-    let mut at = segment.prepared_bytes.get();
+    let mut start = segment.prepared_bytes.get();
+    let mut at = start;
     while at < target {
         let appended = segment.end_bytes.get().next_multiple_of(ALIGN);
-        at = at.max(appended);
+        if appended > at {
+            (start, at) = (appended, appended);
+        }
         if segment.sealed.get() || log.held.get() || at >= target {
             break;
         }
@@ -158,7 +165,8 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         log.fence(&format!("flush failed: {error}"));
         return Err(error);
     }
-    segment.prepared_bytes.set(segment.prepared_bytes.get().max(at));
+    segment.zeroed.set((start, at));
+    segment.extend_prepared(0);
     Ok(())
 }
 

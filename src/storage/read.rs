@@ -191,7 +191,7 @@ impl Log {
                 return Ok(ReadBatches { slices: read.slices, bytes: read.bytes, next_offset });
             }
         }
-        let reader = ColdReader { cell: &self.0, held: Vec::new(), ahead: false };
+        let reader = ColdReader { cell: &self.0, held: Vec::new(), ahead: false, expected: None };
         reader.read(from, bytes_max, upto, at_least_one).await
     }
 }
@@ -212,6 +212,15 @@ struct ColdReader<'a> {
     held: Vec<(u64, Slice)>,
     /// The reader came back where it had stopped.
     ahead: bool,
+    /// What the next head must say: offsets are not under the checksum.
+    expected: Option<Expected>,
+}
+
+/// What is known of a batch before its head is read.
+#[derive(Clone, Copy)]
+enum Expected {
+    Base(i64),
+    Last(i64),
 }
 
 impl ColdReader<'_> {
@@ -230,6 +239,7 @@ impl ColdReader<'_> {
                 Step::Batch(head) => head,
                 Step::Damage(range) if from >= range.end => {
                     cursor.position = range.position_end;
+                    self.expected = Some(Expected::Base(range.end.0));
                     run_start = cursor.position;
                     continue;
                 }
@@ -241,15 +251,17 @@ impl ColdReader<'_> {
                 }
                 Step::End => {
                     self.collect(&mut batches, &cursor.segment, run_start, cursor.position).await?;
+                    run_start = cursor.position;
                     let Some(next) = self.segment_after(&cursor.segment) else { break };
                     self.held.clear();
+                    self.expected = Some(Expected::Base(next.base_offset.0));
                     cursor = Cursor { offset: cursor.offset, segment: next, position: 0 };
                     run_start = 0;
                     continue;
                 }
             };
             if head.end_offset() <= from.0 {
-                cursor.position += head.bytes;
+                self.pass(&mut cursor, &head);
                 run_start = cursor.position;
                 continue;
             }
@@ -260,15 +272,22 @@ impl ColdReader<'_> {
                 break;
             }
             if !self.is_whole(&cursor, &head).await? {
-                self.find_damage(&cursor, &head).await?;
+                self.fence_from(&cursor).await?;
                 continue;
             }
-            cursor.position += head.bytes;
+            self.pass(&mut cursor, &head);
             batches.next_offset = Offset(head.end_offset());
         }
         self.collect(&mut batches, &cursor.segment, run_start, cursor.position).await?;
-        self.remember(Cursor { offset: batches.next_offset, ..cursor });
+        if batches.bytes > 0 {
+            self.remember(Cursor { offset: batches.next_offset, ..cursor });
+        }
         Ok(batches)
+    }
+
+    fn pass(&mut self, cursor: &mut Cursor, head: &Head) {
+        cursor.position += head.bytes;
+        self.expected = Some(Expected::Base(head.end_offset()));
     }
 
     /// The segment and a position at or before the batch that holds `from`.
@@ -278,13 +297,19 @@ impl ColdReader<'_> {
             let known = state.cursors.iter().position(|cursor| cursor.offset == from);
             if let Some(cursor) = known.and_then(|at| state.cursors.remove(at)) {
                 self.ahead = true;
+                self.expected = Some(Expected::Base(from.0));
                 return Ok(cursor);
             }
             state.segments[state.segment_of(from)].clone()
         };
         self.load_index(&segment).await?;
-        let position =
-            segment.index.borrow().as_ref().map_or(0, |index| index.position_before(from));
+        let near =
+            segment.index.borrow().as_ref().and_then(|index| index.batch_before_offset(from));
+        let (position, expected) = match near {
+            Some((position, last_offset)) => (position, Expected::Last(last_offset)),
+            None => (0, Expected::Base(segment.base_offset.0)),
+        };
+        self.expected = Some(expected);
         Ok(Cursor { offset: from, segment, position })
     }
 
@@ -322,24 +347,18 @@ impl ColdReader<'_> {
         state.segments.get(at).filter(|next| next.written_bytes.get() > 0).cloned()
     }
 
-    fn damage_at(&self, cursor: &Cursor) -> Option<CorruptRange> {
-        let state = self.cell.state.borrow();
-        let known = state.corrupt.iter().find(|range| {
-            range.segment == cursor.segment.base_offset
-                && (range.position..range.position_end).contains(&cursor.position)
-        });
-        known.copied()
-    }
-
     async fn step(&mut self, cursor: &Cursor) -> Result<Step, ReadError> {
-        if let Some(range) = self.damage_at(cursor) {
+        let known = self.cell.state.borrow().damage_at(&cursor.segment, cursor.position);
+        if let Some(range) = known {
             return Ok(Step::Damage(range));
         }
         let (position, end) = (cursor.position, cursor.segment.written_bytes.get());
         if position >= end {
             return Ok(Step::End);
         }
-        if let Some(head) = self.head_in_held(position) {
+        if let Some(head) = self.head_in_held(position)
+            && self.is_expected(&cursor.segment, &head)
+        {
             return Ok(Step::Batch(head));
         }
         let head_end = position + HEAD_BYTES as u64;
@@ -350,8 +369,12 @@ impl ColdReader<'_> {
             filled += part.len();
         }
         match Head::parse(&bytes) {
-            Ok(head) if position + head.bytes <= end => Ok(Step::Batch(head)),
-            _ => Ok(Step::Damage(self.fence_from(cursor, None).await?)),
+            Ok(head)
+                if position + head.bytes <= end && self.is_expected(&cursor.segment, &head) =>
+            {
+                Ok(Step::Batch(head))
+            }
+            _ => Ok(Step::Damage(self.fence_from(cursor).await?)),
         }
     }
 
@@ -369,23 +392,24 @@ impl ColdReader<'_> {
         Ok(crc_holds(head, parts.iter().map(|part| &part[..])))
     }
 
-    async fn find_damage(&mut self, cursor: &Cursor, head: &Head) -> Result<(), ReadError> {
-        self.fence_from(cursor, Some(head)).await.map(|_| ())
+    fn is_expected(&self, segment: &Segment, head: &Head) -> bool {
+        let follows = match self.expected {
+            Some(Expected::Base(offset)) => head.base_offset == offset,
+            Some(Expected::Last(offset)) => head.last_offset() == offset,
+            None => true,
+        };
+        follows && head.end_offset() <= segment.written_offset.get().0
     }
 
     /// Fences the batch at the cursor: up to the next valid one, or the segment's end.
-    async fn fence_from(
-        &mut self,
-        cursor: &Cursor,
-        head: Option<&Head>,
-    ) -> Result<CorruptRange, ReadError> {
+    async fn fence_from(&mut self, cursor: &Cursor) -> Result<CorruptRange, ReadError> {
         let segment = &cursor.segment;
         let failed = |error: std::io::Error| failed_read(segment, cursor.position, &error);
         let file = segment.open(&self.cell.io).await.map_err(failed)?;
         let mut scan = Scan::new(&self.cell.io, &file, segment.written_bytes.get());
-        let start = match head {
-            Some(head) => head.base_offset.max(segment.base_offset.0),
-            None => self.offset_at(cursor).await?,
+        let start = match self.expected {
+            Some(Expected::Base(offset)) => offset,
+            _ => self.offset_at(cursor).await?,
         };
         let next = scan.find_valid(cursor.position + 1, start + 1).await.map_err(failed)?;
         let (position_end, end) = match next {
@@ -399,19 +423,26 @@ impl ColdReader<'_> {
             position: cursor.position,
             position_end,
         };
-        let mut state = self.cell.state.borrow_mut();
-        if !state.corrupt.contains(&range) {
-            report(&self.cell.dir, &range);
-            state.corrupt.push(range);
-            state.changed_since_open = true;
-            let cell = self.cell.clone();
-            self.cell.io.spawn(async move {
-                if let Err(error) = save_checkpoint(&cell).await {
-                    tracing::warn!(log = %cell.dir.display(), %error, "checkpoint not written");
-                }
-            });
-        }
+        self.keep_damage(range);
         Ok(range)
+    }
+
+    /// Takes note of damage, for good.
+    fn keep_damage(&self, range: CorruptRange) {
+        let mut state = self.cell.state.borrow_mut();
+        if state.corrupt.contains(&range) {
+            return;
+        }
+        report(&self.cell.dir, &range);
+        state.corrupt.push(range);
+        state.changed_since_open = true;
+        drop(state);
+        let cell = self.cell.clone();
+        self.cell.io.spawn(async move {
+            if let Err(error) = save_checkpoint(&cell).await {
+                tracing::warn!(log = %cell.dir.display(), %error, "checkpoint not written");
+            }
+        });
     }
 
     /// The offset that follows the good batches before the cursor.

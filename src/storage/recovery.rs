@@ -49,7 +49,7 @@ pub(super) async fn open(
         return Ok((log, Recovery { corrupt: clean.corrupt.clone(), ..Recovery::default() }));
     }
     let mut opening = Opening { io, committer, open: &open, dir, recovery: Recovery::default() };
-    let log = opening.from_disk().await?;
+    let log = opening.scan_disk().await?;
     save_checkpoint(&log.0).await.map_err(failed("write checkpoint of", &open.dir))?;
     Ok((log, opening.recovery))
 }
@@ -194,7 +194,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    async fn from_disk(&mut self) -> Result<Log, StorageError> {
+    async fn scan_disk(&mut self) -> Result<Log, StorageError> {
         let dir = self.dir.clone();
         self.claim_dir().await?;
         let entries = self.io.list_dir(&dir).await.map_err(failed("list", &dir))?;
@@ -328,7 +328,7 @@ impl Opening<'_> {
             let (segment, end) = self.scan_segment(parts, base_offset, bytes, point).await?;
             // Later segments hold only what was appended behind a hole: none of it was acknowledged.
             let follows = next_base == Some(segment.end_offset.get());
-            torn = next_base.is_some() && !follows && end == BatchEnd::NeverWritten;
+            torn = next_base.is_some() && !follows && end != BatchEnd::Torn;
             segment.sealed.set(next_base.is_some() && !torn);
             parts.segments.push_back(segment);
         }
@@ -402,10 +402,13 @@ impl Opening<'_> {
         let end = self.scan_batches(parts, &segment, &mut scan).await;
         let end = end.map_err(failed("read", &path))?;
         self.recovery.scanned_bytes += segment.end_bytes.get() - start.position;
-        if end == BatchEnd::Torn {
-            self.recovery.cut_bytes += scan.dirty_bytes_at(segment.end_bytes.get()).await;
+        if end != BatchEnd::Torn {
+            return Ok((segment, end));
         }
-        Ok((segment, end))
+        let position = segment.end_bytes.get();
+        self.recovery.cut_bytes += scan.dirty_bytes_at(position).await;
+        let hole = scan.reaches_into_hole(position).await.map_err(failed("read", &path))?;
+        Ok((segment, if hole { BatchEnd::NeverWritten } else { end }))
     }
 
     async fn scan_batches(

@@ -119,7 +119,7 @@ impl<'a> Scan<'a> {
     /// Whether a whole block between `from` and `to` is zeroes: prepared, and never written since.
     pub async fn has_hole(&mut self, from: u64, to: u64) -> io::Result<bool> {
         let mut at = from.next_multiple_of(ALIGN);
-        while at + ALIGN <= to {
+        while at + ALIGN <= to.min(self.bytes) {
             let parts = self.parts(at, at + ALIGN).await?;
             if parts.iter().all(|part| part.iter().all(|&byte| byte == 0)) {
                 return Ok(true);
@@ -127,6 +127,13 @@ impl<'a> Scan<'a> {
             at += ALIGN;
         }
         Ok(false)
+    }
+
+    /// Whether a block that the batch at `position` should reach into is zeroes, its first one aside.
+    pub async fn reaches_into_hole(&mut self, position: u64) -> io::Result<bool> {
+        let head = self.head_at(position).await?;
+        let end = position + head.map_or(HEAD_BYTES as u64, |head| head.bytes);
+        self.has_hole(position, end.next_multiple_of(ALIGN)).await
     }
 
     async fn parse_at(&mut self, position: u64) -> io::Result<Result<Head, NoHead>> {

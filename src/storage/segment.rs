@@ -64,6 +64,8 @@ pub struct Segment {
     pub flushed_offset: Cell<Offset>,
     /// Zeroes are being written from here on: no other write may reach it meanwhile.
     pub zeroing_from: Cell<Option<u64>>,
+    /// Durable zeroes from the first to the second: prepared once everything before them is flushed.
+    pub zeroed: Cell<(u64, u64)>,
     pub closing: Cell<bool>,
     pub max_timestamp: Cell<i64>,
     pub max_timestamp_offset: Cell<i64>,
@@ -117,6 +119,7 @@ impl Segment {
             written_offset: Cell::new(facts.end_offset),
             flushed_offset: Cell::new(facts.end_offset),
             zeroing_from: Cell::new(None),
+            zeroed: Cell::new((0, 0)),
             closing: Cell::new(false),
             max_timestamp: Cell::new(facts.max_timestamp),
             max_timestamp_offset: Cell::new(facts.max_timestamp_offset),
@@ -260,6 +263,16 @@ impl Segment {
         };
         io.replace_file(&self.path(INDEX_SUFFIX), encoded.0).await?;
         io.replace_file(&self.path(TIME_INDEX_SUFFIX), encoded.1).await
+    }
+
+    /// Says that the file is written and flushed, with its metadata, up to `end`.
+    pub fn extend_prepared(&self, end: u64) {
+        let mut prepared_bytes = self.prepared_bytes.get().max(end);
+        let (start, zeroed_end) = self.zeroed.get();
+        if start <= prepared_bytes {
+            prepared_bytes = prepared_bytes.max(zeroed_end);
+        }
+        self.prepared_bytes.set(prepared_bytes);
     }
 
     /// Asserts the order of the counts; ends every change of them.

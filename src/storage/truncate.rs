@@ -172,7 +172,16 @@ impl Log {
         let path = segment.path(LOG_SUFFIX);
         let file = segment.open(&self.0.io).await.map_err(failed("open", &path))?;
         let mut scan = Scan::new(&self.0.io, &file, segment.written_bytes.get());
-        while let Some(head) = scan.head_at(position).await.map_err(failed("read", &path))? {
+        loop {
+            if let Some(range) = self.0.state.borrow().damage_at(segment, position) {
+                if range.end > offset {
+                    return Ok((range.position, range.start));
+                }
+                position = range.position_end;
+                continue;
+            }
+            let head = scan.head_at(position).await.map_err(failed("read", &path))?;
+            let Some(head) = head else { break };
             if head.end_offset() > offset.0 {
                 return Ok((position, Offset(head.base_offset)));
             }
@@ -209,6 +218,7 @@ impl Log {
         segment.flushed_offset.set(end_offset);
         segment.allocated_bytes.set(position);
         segment.prepared_bytes.set(position);
+        segment.zeroed.set((0, 0));
         *segment.carried_block.borrow_mut() = None;
         rewind(segment, end_offset);
         let released_bytes = state.tail.cut_back(end_offset.0);

@@ -191,6 +191,7 @@ async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
         }
         segment.allocated_bytes.set(end);
         segment.prepared_bytes.set(segment.prepared_bytes.get().min(end));
+        segment.zeroed.set((0, 0));
     }
     WriteFailure::NoSpace { dropped_bytes }
 }

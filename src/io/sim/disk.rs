@@ -376,6 +376,11 @@ impl SimDisk {
         self.with(|disk| disk.crash(crash));
     }
 
+    /// Takes the disk out of this simulation, to run another one on it; the last thing that `main` does.
+    pub fn take(&self) -> Disk {
+        self.with(std::mem::take)
+    }
+
     /// The next write returns EIO and leaves the first half of its blocks.
     pub fn fail_next_write(&self) {
         self.with(|disk| disk.fail_next_write = true);

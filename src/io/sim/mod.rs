@@ -10,7 +10,7 @@ pub(super) mod net;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Crash, SimDisk};
+pub use disk::{Crash, Disk, SimDisk};
 
 use super::clock::Clock;
 use super::executor::panic_text;
@@ -20,7 +20,6 @@ use super::notify::{Bell, BellWatch};
 use super::{Io, Runtime};
 use crate::base::ids::ShardId;
 use crate::base::limits::MIB;
-use disk::Disk;
 use net::Net;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -50,7 +49,21 @@ where
     F: Future<Output = T>,
     G: FnOnce(Io, SimDisk) -> F,
 {
+    run_on(seed, Disk::default(), main)
+}
+
+/// As [`run`], in a world that begins with the disk that an earlier one left: see [`SimDisk::take`]. Nothing
+/// else of the earlier world lives on, as after a crash of a machine.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_on<T, F, G>(seed: u64, disk: Disk, main: G) -> T
+where
+    F: Future<Output = T>,
+    G: FnOnce(Io, SimDisk) -> F,
+{
     let world = World::new(seed);
+    world.disk.replace(disk);
     let _end = EndGuard(world.clone());
     let bell_world = world.clone();
     world.spawn(async move {

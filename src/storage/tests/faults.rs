@@ -1,0 +1,209 @@
+//! What a log does when the disk fails it.
+
+use super::*;
+use crate::io::sim::{self, Crash};
+use std::time::Duration;
+
+/// Goal: no cut of the last write loses what was acknowledged. Method: cut it at every 512 bytes.
+#[test]
+fn a_torn_tail_is_cut_at_every_512_bytes() {
+    for sector in 0..=40_u64 {
+        sim::run(sector, |io, disk| async move {
+            let (log, _) = open(&io, &small()).await;
+            let mut wanted = Vec::new();
+            for at in 0..7 {
+                let one = batch(900 + at * 531, 1, 0, at as u8);
+                put(&log, &one).await.unwrap();
+                wanted.push(body(&one));
+            }
+            let unsafe_ones: Vec<_> = (0..4).map(|at| batch(3_100, 1, 0, 50 + at)).collect();
+            for one in &unsafe_ones {
+                log.append(one, LeaderEpoch(0), 0).unwrap();
+            }
+            while disk.unsynced_bytes() == 0 {
+                io.yield_now().await;
+            }
+            disk.crash(Crash::TornAt { bytes: sector * 512 });
+            let (log, recovery) = open(&io, &small()).await;
+            assert_eq!(recovery.corrupt, [], "sector {sector}");
+            let found = read_from(&log, Offset(0), 5_000).await.unwrap();
+            wanted.extend(unsafe_ones.iter().map(|one| body(one)));
+            assert!(found.len() >= 7, "sector {sector}: {} left", found.len());
+            for (at, (offset, bytes)) in found.iter().enumerate() {
+                assert_eq!((*offset, body(bytes)), (at as i64, wanted[at]));
+            }
+            // What was cut stays gone, whatever is appended over it.
+            put(&log, &batch(70, 1, 0, 99)).await.unwrap();
+            let (log, recovery) = open(&io, &small()).await;
+            assert_eq!(recovery.corrupt, []);
+            assert_eq!(log.end_offset(), Offset(found.len() as i64 + 1));
+        });
+    }
+}
+
+/// Goal: after a failed write or flush nothing is acknowledged, others go on, and reopening serves what is
+/// durable. Method: fail one; append to it and to another log; reopen.
+#[test]
+fn a_failed_write_or_flush_fences_the_log() {
+    for (seed, flush) in [(1, true), (2, false), (3, true), (4, false)] {
+        sim::run(seed, |io, disk| async move {
+            let committer = committer(&io);
+            let (log, _) = open_at(&io, &committer, &dir(0), &small()).await.unwrap();
+            let (other, _) = open_at(&io, &committer, &dir(1), &small()).await.unwrap();
+            for at in 0..20 {
+                put(&log, &batch(1_000, 1, 0, at)).await.unwrap();
+            }
+            if flush {
+                disk.fail_next_sync();
+            } else {
+                disk.fail_next_write();
+            }
+            let failed = put(&log, &batch(20_000, 1, 0, 77)).await;
+            assert!(matches!(failed, Err(FlushError::Fenced(_))), "{failed:?}");
+            let refused = log.append(&batch(100, 1, 0, 0), LeaderEpoch(0), 0);
+            assert!(matches!(refused, Err(AppendError::Fenced(_))));
+            assert_eq!(log.flushed_offset(), Offset(20));
+            assert_eq!(read_from(&log, Offset(0), 5_000).await.unwrap().len(), 20);
+            put(&other, &batch(100, 1, 0, 0)).await.unwrap();
+            assert!(committer.has_room());
+            drop(log);
+            disk.crash(Crash::LoseUnsynced);
+            let (log, recovery) = open(&io, &small()).await;
+            assert_eq!(recovery.corrupt, []);
+            assert_eq!(log.end_offset(), Offset(20));
+            put(&log, &batch(100, 1, 0, 0)).await.unwrap();
+        });
+    }
+}
+
+/// Goal: a shared flush that fails fences every log of its group. Method: eight logs at once.
+#[test]
+fn a_failed_shared_flush_fences_the_whole_group() {
+    sim::run(5, |io, disk| async move {
+        let committer = committer(&io);
+        let mut logs = Vec::new();
+        for number in 0..8 {
+            let (log, _) = open_at(&io, &committer, &dir(number), &small()).await.unwrap();
+            for _ in 0..4 {
+                put(&log, &batch(100, 1, 0, 0)).await.unwrap();
+            }
+            logs.push(log);
+        }
+        io.sleep(Duration::from_secs(1)).await;
+        disk.fail_next_sync();
+        let mut waits = Vec::new();
+        for log in &logs {
+            log.append(&batch(100, 1, 0, 0), LeaderEpoch(0), 0).unwrap();
+            waits.push(log.wait_flushed(Offset(5)));
+        }
+        let results = futures_util::future::join_all(waits).await;
+        let failed_count = results.iter().filter(|result| result.is_err()).count();
+        assert!(failed_count > 0);
+        for (log, result) in logs.iter().zip(&results) {
+            assert_eq!(log.fenced().is_some(), result.is_err());
+            assert_eq!(log.flushed_offset(), Offset(if result.is_err() { 4 } else { 5 }));
+        }
+        disk.crash(Crash::LoseUnsynced);
+        for (number, result) in results.iter().enumerate() {
+            let (log, _) = open_at(&io, &committer, &dir(number), &small()).await.unwrap();
+            assert!(log.end_offset() >= Offset(if result.is_ok() { 5 } else { 4 }));
+        }
+    });
+}
+
+/// Goal: damage before valid batches is kept, fenced and named, before and after a restart; the rest is
+/// served. Method: turn over one byte of each class, in closed and open segments.
+#[test]
+fn damage_in_the_middle_is_fenced_and_kept() {
+    for (case, at_byte) in
+        [0_u64, 3, 8, 11, 16, 18, 25, 40, 60, 61, 300, 499].into_iter().enumerate()
+    {
+        for restart in [false, true] {
+            sim::run(case as u64, |io, disk| async move {
+                let (mut log, _) = open(&io, &small()).await;
+                for at in 0..60 {
+                    put(&log, &batch(500, 2, at, at as u8)).await.unwrap();
+                }
+                forget_memory(&log);
+                let victim = 20 * 500 + at_byte;
+                let path = segment::path_of(&dir(0), Offset(0), segment::LOG_SUFFIX);
+                disk.corrupt(&path, victim..victim + 1);
+                if restart {
+                    disk.crash(Crash::KeepAll);
+                    let recovery;
+                    (log, recovery) = open(&io, &small()).await;
+                    assert_eq!(recovery.corrupt.len(), 1, "byte {at_byte}");
+                }
+                let before = read_from(&log, Offset(0), 1_000).await;
+                let damaged = ReadError::Corrupt { start: Offset(40), end: Offset(42) };
+                assert_eq!(before, Err(damaged.clone()), "byte {at_byte}, restart {restart}");
+                let read = log.read(Offset(0), 100_000, Offset(120), true).await.unwrap();
+                assert_eq!((read.bytes, read.next_offset), (10_000, Offset(40)));
+                for inside in [40, 41] {
+                    let read = log.read(Offset(inside), 100, Offset(120), true).await;
+                    assert_eq!(read.err(), Some(damaged.clone()));
+                }
+                assert_eq!(read_from(&log, Offset(42), 700).await.unwrap().len(), 39);
+                let (log, _) = open(&io, &small()).await;
+                assert_eq!(log.corrupt_ranges().len(), 1);
+                assert_eq!(log.end_offset(), Offset(120));
+                assert_eq!(read_from(&log, Offset(42), 700).await.unwrap().len(), 39);
+                put(&log, &batch(500, 2, 0, 0)).await.unwrap();
+            });
+        }
+    }
+}
+
+/// Goal: a full disk costs the records under way and nothing else. Method: fill, read and cut meanwhile, make
+/// room, go on, restart.
+#[test]
+fn appends_resume_when_space_returns() {
+    sim::run(6, |io, disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        let mut wanted = 0;
+        for at in 0..10 {
+            put(&log, &batch(1_000, 1, 0, at)).await.unwrap();
+            wanted += 1;
+        }
+        disk.out_of_space(true);
+        let mut refused_count = 0;
+        for at in 0..300 {
+            match put(&log, &batch(1_000, 1, 0, at as u8)).await {
+                Ok(appended) => {
+                    assert_eq!(appended.base_offset, Offset(wanted));
+                    wanted += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error, FlushError::NoSpace);
+                    refused_count += 1;
+                }
+            }
+        }
+        assert!(refused_count > 100, "{refused_count}");
+        assert_eq!(log.end_offset(), Offset(wanted));
+        assert_eq!(read_from(&log, Offset(0), 3_000).await.unwrap().len() as i64, wanted);
+        disk.out_of_space(false);
+        for at in 0..100 {
+            let appended = put(&log, &batch(1_500, 1, 0, at)).await.unwrap();
+            assert_eq!(appended.base_offset, Offset(wanted));
+            wanted += 1;
+        }
+        forget_memory(&log);
+        assert_eq!(read_from(&log, Offset(0), 3_000).await.unwrap().len() as i64, wanted);
+        let (log, recovery) = open(&io, &small()).await;
+        assert_eq!((recovery.corrupt, log.end_offset()), (Vec::new(), Offset(wanted)));
+    });
+}
+
+/// Goal: a directory of another topic is left alone. Method: open under another id.
+#[test]
+fn a_log_of_another_topic_is_refused() {
+    sim::run(7, |io, _disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        drop(log);
+        let topic_id = TopicId(8);
+        let other = OpenLog { dir: dir(0), topic_id, config: small(), clean: None };
+        let refused = Log::open(&io, &committer(&io), other).await;
+        assert!(matches!(refused, Err(StorageError::ForeignTopic { .. })));
+    });
+}
