@@ -34,8 +34,8 @@
 //!   `protocol/messages/delete_groups.rs`, `protocol/messages/init_producer_id.rs`.
 //!
 //! # `client/`: a Kafka client of our own
-//! Drives any broker; knows nothing of ours. **Invariant:** a partition has one batch on its way, so
-//! retries keep its order.
+//! Drives any broker; knows nothing of ours. **Invariant:** a partition has one batch on its way,
+//! so retries keep its order.
 //! - `client/connection.rs`: one pipelined connection, its writer, its reader, its watch.
 //!   `client/request.rs`: frames and versions. `client/wait.rs`: how tasks wait for each other.
 //! - `client/cluster.rs`: brokers, topics, leaders. `client/admin.rs`: changing topics.
@@ -61,13 +61,46 @@
 //!   `cluster/records.rs`: the records that change it, and their bytes.
 //! - `cluster/changes.rs`: what clients ask for, checked, as records or a refusal in Kafka's words;
 //!   `cluster/changes/tests.rs` has each refusal.
-//! - `cluster/controller.rs`: has changes agreed on and publishes the images; on shard 0. Its tests:
-//!   `cluster/controller/tests.rs`.
+//! - `cluster/controller.rs`: has changes agreed on and publishes the images; on shard 0. Its
+//!   tests: `cluster/controller/tests.rs`.
 //! - `cluster/quorum.rs`: carries out raft's effects. `cluster/metadata_log.rs`: makes them durable
 //!   in files of `cluster/frames.rs`; `cluster/metadata_log/tests.rs` breaks the disk under it.
 //! - `cluster/settings/`: every setting as a row, of topics in `cluster/settings/topic.rs`, of
 //!   brokers in `cluster/settings/broker.rs`; `cluster/settings/layers.rs` says which layer wins,
 //!   `cluster/settings/values.rs` is what the program reads.
+//!
+//! # `shard/`: one core's share of the node
+//! Replicas, and the messages between shards. **Invariant:** a replica lives on one shard and no
+//! other thread touches it; appends keep the order in which they were handed in.
+//! - `shard/state.rs`: the shard: its image, its replicas, opened and closed as images change.
+//!   `shard/placement.rs`: which shard owns a partition.
+//! - `shard/replica.rs`: one partition: checks batches, appends them, lets them wait for room.
+//! - `shard/produce.rs`, `shard/fetch.rs`, `shard/offsets.rs`: a shard's part of a request.
+//! - `shard/mailbox.rs`: what shards ask of each other; `shard/calls.rs` finds the callers again.
+//! - `shard/signal.rs`: wake-ups between tasks, and budgets of bytes.
+//!
+//! # `server/`: connections and the answers to Kafka's requests
+//! **Invariant:** answers leave in the order of their requests, and what a connection holds is
+//! bounded.
+//! - `server/listener.rs` accepts, `server/connection.rs` serves one connection: `server/frame.rs`
+//!   cuts what it receives into requests, `server/dispatch.rs` finds their handlers,
+//!   `server/answer.rs` gathers what goes out. `server/fetch_session.rs`: what consumers asked
+//!   before.
+//! - `server/handlers/`: a file a request, and the only place of Kafka's error codes.
+//!   The data path: `server/handlers/produce.rs`, `server/handlers/fetch.rs`,
+//!   `server/handlers/list_offsets.rs`, `server/handlers/offset_for_leader_epoch.rs`, both with
+//!   `server/handlers/offsets.rs`.
+//!   What there is: `server/handlers/api_versions.rs`, `server/handlers/metadata.rs`,
+//!   `server/handlers/describe_cluster.rs`, `server/handlers/describe_topic_partitions.rs`,
+//!   `server/handlers/describe_configs.rs`.
+//!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
+//!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
+//!   `server/handlers/incremental_alter_configs.rs`.
+//!   Shared: `server/handlers/errors.rs`, `server/handlers/operations.rs`,
+//!   `server/handlers/resources.rs`.
+//!
+//! # `node.rs`: one broker process
+//! What starts in which order, and how it stops.
 //!
 //! # `config.rs`: what a node is told at its start
 //! Flags, `--set` and Kafka's file (`config/properties.rs`) over what the machine has

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             match node::serve(&args) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    eprintln!("ringmain: {error:#}");
+                    eprintln!("ringmain: {error}");
                     ExitCode::FAILURE
                 }
             }

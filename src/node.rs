@@ -6,10 +6,11 @@
 //! **Invariant:** the mark of a clean stop is written only when nothing appends any more.
 
 use crate::base::metrics::ShardMetrics;
+use crate::cluster::changes::ChangeError;
 use crate::cluster::controller::{Controller, ControllerConfig};
 use crate::cluster::metadata::{Broker, Image};
-use crate::config::{Endpoint, Settings};
-use crate::io::probe::{self, ProbeConfig, ProbeReport};
+use crate::config::{ConfigError, Endpoint, Settings};
+use crate::io::probe::{self, ProbeConfig, ProbeError, ProbeReport};
 use crate::io::{Io, Listener, Mesh, Notifier, ShardsConfig, run_shards, signals};
 use crate::server::connection::Server;
 use crate::server::listener;
@@ -19,9 +20,9 @@ use crate::shard::mailbox::{
 };
 use crate::shard::signal::Flag;
 use crate::shard::state::{Control, NodeFacts, Shard};
-use crate::storage::{Budgets, CleanLog, Committer, DataDir};
-use anyhow::{Context as _, anyhow, bail};
+use crate::storage::{Budgets, CleanLog, Committer, DataDir, DataDirError};
 use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
@@ -29,25 +30,48 @@ use std::sync::{Arc, Mutex};
 
 pub use crate::config::ServeArgs;
 
+/// Why a node did not start, or did not stop clean; each is a sentence for the person at it.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error("{address} is in use by another program; stop that one or choose another --listen")]
+    AddressInUse { address: SocketAddr },
+    #[error("cannot listen on {address}: {cause}")]
+    Listen { address: SocketAddr, cause: io::Error },
+    #[error("the cluster's metadata cannot be used: {0}")]
+    Metadata(String),
+    #[error("this broker cannot be registered: {0}")]
+    Register(#[from] ChangeError),
+    #[error("signals cannot be received: {0}")]
+    Signals(io::Error),
+    #[error("{0}")]
+    Shards(io::Error),
+    #[error("the mark of a clean stop could not be written, the next start recovers: {0}")]
+    CleanMark(io::Error),
+}
+
 /// Runs a node until a signal stops it.
 ///
 /// Prints one line to stdout when clients can connect.
 ///
 /// # Errors
 /// One sentence for the person who started it.
-pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+pub fn serve(args: &ServeArgs) -> Result<(), NodeError> {
     let settings = Settings::load(args)?;
-    signals::block().context("signals cannot be blocked")?;
+    signals::block().map_err(NodeError::Signals)?;
     let stop = Notifier::new();
     let on_signal = stop.clone();
     signals::on_stop(move |signal| {
         tracing::info!(?signal, "stopping");
         on_signal.notify();
     })
-    .context("no thread for signals")?;
-    run(settings, stop, |ready| {
-        println!("{ready}");
-    })
+    .map_err(NodeError::Signals)?;
+    run(settings, stop, |ready| println!("{ready}")).map(|_| ())
 }
 
 /// What a node says of itself once clients can connect.
@@ -78,13 +102,15 @@ impl std::fmt::Display for Ready {
 
 /// Runs a node until `stop` is notified; calls `on_ready` once clients can connect.
 ///
+/// Returns what the node did.
+///
 /// # Errors
 /// As [`serve`].
 pub fn run(
     settings: Settings,
     stop: Notifier,
     on_ready: impl Fn(&Ready) + Send + Sync + 'static,
-) -> anyhow::Result<()> {
+) -> Result<Totals, NodeError> {
     for name in &settings.without_effect {
         tracing::info!(setting = name, "accepted without effect");
     }
@@ -116,14 +142,57 @@ pub fn run(
         on_ready: Box::new(on_ready),
     });
     let main = move |io: Io, mesh: Mesh<ShardMessage>| shard_main(io, mesh, start.clone());
-    let ends = run_shards(config, main).context("the shards could not run")?;
+    let ends = run_shards(config, main).map_err(NodeError::Shards)?;
     let mut logs = Vec::new();
+    let mut totals = Totals::default();
     for end in ends {
-        logs.extend(end?);
+        let (closed, counted) = end?;
+        logs.extend(closed);
+        totals.add(&counted);
     }
-    data_dir.write_clean(&logs).context("the mark of a clean stop could not be written")?;
-    tracing::info!(logs = logs.len(), "stopped clean");
-    Ok(())
+    data_dir.write_clean(&logs).map_err(NodeError::CleanMark)?;
+    tracing::info!(logs = logs.len(), ?totals, "stopped clean");
+    Ok(totals)
+}
+
+/// What a node did from its start to its end, all shards together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub requests: u64,
+    pub connections: u64,
+    /// Connections that were closed over what they sent.
+    pub refused: u64,
+    pub append_bytes: u64,
+    pub fetch_bytes: u64,
+    /// Record bytes of fetch answers that were copied on the way: 0.
+    pub fetch_copied_bytes: u64,
+    /// Tasks that a panic ended: 0.
+    pub panics: u64,
+}
+
+impl Totals {
+    fn of(shard: &Shard) -> Totals {
+        let metrics = &shard.metrics;
+        Totals {
+            requests: metrics.requests.get(),
+            connections: metrics.connections_accepted.get(),
+            refused: metrics.requests_refused.get(),
+            append_bytes: metrics.append_bytes.get(),
+            fetch_bytes: metrics.fetch_bytes.get(),
+            fetch_copied_bytes: metrics.fetch_copied_bytes.get(),
+            panics: shard.io.panics(),
+        }
+    }
+
+    fn add(&mut self, other: &Totals) {
+        self.requests += other.requests;
+        self.connections += other.connections;
+        self.refused += other.refused;
+        self.append_bytes += other.append_bytes;
+        self.fetch_bytes += other.fetch_bytes;
+        self.fetch_copied_bytes += other.fetch_copied_bytes;
+        self.panics += other.panics;
+    }
 }
 
 /// What every shard is started with.
@@ -139,28 +208,24 @@ struct Start {
 }
 
 /// The first address of the host to listen on, if it is free now: told before a long recovery.
-fn listen_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
+fn listen_address(settings: &Settings) -> Result<SocketAddr, NodeError> {
     let addresses = settings.listen.resolve()?;
-    let address = *addresses.first().ok_or_else(|| anyhow!("the listener has no address"))?;
-    if address.port() != 0
-        && let Err(error) = TcpListener::bind(address)
-    {
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => bail!(
-                "{address} is in use by another program; stop that one or choose another --listen"
-            ),
-            _ => bail!("cannot listen on {address}: {error}"),
-        }
+    let address = *addresses.first().expect("a name that resolves has an address");
+    if address.port() != 0 {
+        TcpListener::bind(address).map_err(|cause| match cause.kind() {
+            io::ErrorKind::AddrInUse => NodeError::AddressInUse { address },
+            _ => NodeError::Listen { address, cause },
+        })?;
     }
     Ok(address)
 }
 
-/// One shard's life; returns what its closed logs leave, or why the node could not start.
+/// One shard's life; returns what closed logs leave and what it did, or why it could not start.
 async fn shard_main(
     io: Io,
     mesh: Mesh<ShardMessage>,
     start: Arc<Start>,
-) -> anyhow::Result<Vec<CleanLog>> {
+) -> Result<(Vec<CleanLog>, Totals), NodeError> {
     let metrics = Rc::new(ShardMetrics::default());
     let budgets = Budgets::of(io.memory().budget_bytes());
     let committer = Committer::with_budgets(&io, &metrics, budgets);
@@ -169,24 +234,25 @@ async fn shard_main(
     Server::new(shard.clone()).open();
     shard.io.spawn(shard.clone().maintain());
     if shard.id != CONTROLLER_SHARD {
-        shard.serve_mailbox().await;
-        return Ok(Vec::new());
+        shard.clone().serve_mailbox().await;
+        return Ok((Vec::new(), Totals::of(&shard)));
     }
     shard.io.spawn(shard.clone().serve_mailbox());
     let result = control_shard_main(&shard, &start).await;
     shard.end_others();
-    result
+    result.map(|logs| (logs, Totals::of(&shard)))
 }
 
 /// The life of the shard that has the controller and the listener.
-async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> anyhow::Result<Vec<CleanLog>> {
+async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> Result<Vec<CleanLog>, NodeError> {
     let config = ControllerConfig {
         data_dir: start.settings.data_dir.clone(),
         node_id: start.settings.node_id,
         fixed: start.settings.fixed.clone(),
     };
     // Every image follows a change of this node's own, and that hands it out itself.
-    let controller = Controller::open(&shard.io, config, |_| ()).await?;
+    let controller = Controller::open(&shard.io, config, |_| ()).await;
+    let controller = controller.map_err(|error| NodeError::Metadata(error.to_string()))?;
     distribute(shard, &controller.image()).await;
     let control = ControlHere { shard: shard.clone(), controller: controller.clone() };
     shard.set_control(Box::new(control));
@@ -219,8 +285,9 @@ async fn open_listener(
     shard: &Rc<Shard>,
     start: &Start,
     controller: &Controller,
-) -> anyhow::Result<(Listener, Ready)> {
-    let listener = shard.io.listen(start.address).await?;
+) -> Result<(Listener, Ready), NodeError> {
+    let listener = shard.io.listen(start.address).await;
+    let listener = listener.map_err(|cause| NodeError::Listen { address: start.address, cause })?;
     let address = listener.local_addr();
     let advertised = start.settings.advertised(address.port());
     let broker = Broker {
@@ -229,8 +296,7 @@ async fn open_listener(
         port: advertised.port,
         rack: start.settings.rack.clone(),
     };
-    let registered = controller.register_broker(&start.cluster_id, &broker).await;
-    registered.context("this broker cannot be registered")?;
+    controller.register_broker(&start.cluster_id, &broker).await?;
     distribute(shard, &controller.image()).await;
     let ready = Ready {
         address,

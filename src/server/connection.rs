@@ -1,10 +1,10 @@
 //! One client's connection: requests in, answers out in their order.
 //!
-//! Produce and Fetch requests are pipelined: the next one is read and begun while earlier ones wait
-//! for the disk or for data. Any other request waits until all before it were answered, and the next
-//! waits for it, so that clients see what a broker shows that takes one request at a time.
-//! **Invariant:** answers leave in the order of their requests; the requests in flight are bounded in
-//! count and bytes, and when they reach the bound the socket is not read.
+//! Produce and Fetch requests are pipelined: the next one is read and begun while earlier ones
+//! wait for the disk or for data. Any other request waits until all before it were answered, and
+//! the next waits for it, so that clients see what a broker shows that takes one request at a time.
+//! **Invariant:** answers leave in the order of their requests; the requests in flight are bounded
+//! in count and bytes, and when they reach the bound the socket is not read.
 
 use super::answer::{Gather, Outcome, Pending};
 use super::dispatch::{self, Way};

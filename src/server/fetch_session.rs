@@ -3,7 +3,8 @@
 //!
 //! One cache a shard; a session belongs to the shard of the connection that opened it. A client
 //! that comes back on another shard is told that the session is unknown and asks in full.
-//! **Invariant:** `bytes of the cache <= slots * partitions asked for`, never more slots than given.
+//! **Invariant:** `bytes of the cache <= slots * partitions asked for`, never more slots than
+//! given.
 
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use std::cell::RefCell;

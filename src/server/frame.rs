@@ -1,4 +1,5 @@
-//! From a socket's bytes to request frames: reads ahead, so that many small requests cost one receive.
+//! From a socket's bytes to request frames: reads ahead, so that many small requests cost one
+//! receive.
 //!
 //! A frame is a slice of what was received, without its 4-byte size. What is allocated for a frame
 //! that has not arrived is a fixed multiple of what has, or of the largest frame that this

@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Pause after a failed accept, and between looks for a free place: out of descriptors, most likely.
+/// Pause after a failed accept, and between looks for a free place: out of descriptors, most
+/// likely.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Accepts until `stop` is raised; the listener closes with that.

@@ -149,7 +149,8 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    /// Goal: replies reach their own call, slots are reused. Method: finish out of order, drop some.
+    /// Goal: replies reach their own call, slots are reused. Method: finish out of order, drop
+    /// some.
     #[test]
     fn a_reply_reaches_its_call_and_no_other() {
         let calls = Calls::<u32>::default();

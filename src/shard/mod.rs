@@ -1,8 +1,8 @@
 //! A shard's state and the mailbox through which shards speak. Knows no Kafka error codes.
 //!
-//! Reading order: [`state`] is the shard; [`replica`] one partition on it; [`produce`], [`fetch`] and
-//! [`offsets`] serve the shard's part of a request; [`mailbox`] carries them between shards with
-//! [`calls`]; [`placement`] says who owns what; [`signal`] wakes tasks and bounds bytes.
+//! Reading order: [`state`] is the shard; [`replica`] one partition on it; [`produce`], [`fetch`]
+//! and [`offsets`] serve the shard's part of a request; [`mailbox`] carries them between shards
+//! with [`calls`]; [`placement`] says who owns what; [`signal`] wakes tasks and bounds bytes.
 #![forbid(unsafe_code)]
 
 pub mod calls;

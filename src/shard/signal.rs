@@ -1,6 +1,7 @@
 //! A wake-up between tasks of one shard, and a budget of bytes built on it.
 //!
-//! Nothing here crosses threads; a waiter checks its own condition, so a spurious wake costs a look.
+//! Nothing here crosses threads; a waiter checks its own condition, so a spurious wake costs a
+//! look.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -1,7 +1,7 @@
 //! One shard: its view of the cluster, its replicas, what it measures and what it may hold.
 //!
-//! Everything here belongs to one thread. **Invariant:** when an image is in force here, the replicas
-//! that it gives to this shard are open, or their failure was logged.
+//! Everything here belongs to one thread. **Invariant:** when an image is in force here, the
+//! replicas that it gives to this shard are open, or their failure was logged.
 
 use super::calls::{CallId, Calls};
 use super::mailbox::{ChangeReply, ChangeRequest, LocalFuture, ShardMessage, ShardReply};

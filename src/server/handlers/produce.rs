@@ -225,7 +225,8 @@ async fn until<T>(
     .await
 }
 
-/// With acks=0 a producer learns of an error by the end of the connection, and looks for its leaders.
+/// With acks=0 a producer learns of an error by the end of the connection, and looks for its
+/// leaders.
 fn silent(request: &Request, topics: &[TopicWork], replies: &[ProduceReply]) -> Outcome {
     for topic in topics {
         for part in &topic.parts {
