@@ -240,6 +240,10 @@ fn topics_are_created_described_altered_and_deleted() {
     let described = &describe()[0];
     assert_eq!(described["partitions"].as_array().map(Vec::len), Some(5));
     assert_eq!(described["partitions"][1]["next_offset"], 2);
+    let alter = ["topics", "alter", &topic, "--config", "segment.bytes=2097152"];
+    node.ok(&[&alter[..], &["--delete-config", "retention.ms"]].concat(), b"");
+    let setting = json!({ "name": "segment.bytes", "value": "2097152", "source": "topic" });
+    assert_eq!(describe()[0]["settings"], json!([setting]));
     let again = failure(node.run(&["topics", "create", &topic], b""), 1);
     assert!(again.contains("TOPIC_ALREADY_EXISTS"), "{again}");
     node.ok(&["topics", "create", &topic, "--if-not-exists"], b"");
