@@ -39,6 +39,7 @@ pub struct MetadataLog {
     frames_count: u64,
     tail: Vec<u8>,
     tail_position: u64,
+    snapshot_index: u64,
     snapshot_bytes: u64,
     fenced: bool,
 }
@@ -97,6 +98,7 @@ impl MetadataLog {
         let Some(generation) = generations.pop() else {
             return Err(MetadataLogError::Missing { path: log_path(dir, 1) });
         };
+        io.sync_dir(dir).await.map_err(failed("flush", dir))?; // as above, for names
         for older in generations {
             let path = log_path(dir, older);
             io.remove_file(&path).await.map_err(failed("remove", &path))?;
@@ -136,9 +138,13 @@ impl MetadataLog {
             frames_count: scanned.frames.len() as u64,
             tail: scanned.tail,
             tail_position: round_down(scanned.end),
+            snapshot_index: snapshot.index,
             snapshot_bytes,
             fenced: false,
         };
+        // A killed process may have left bytes that only the device's cache holds: they are taken for
+        // durable from here on, so they have to be.
+        log.file.sync().await.map_err(|error| log.failed("flush", error))?;
         if scanned.torn {
             tracing::info!(path = %path.display(), "cut the torn end of the metadata log");
             log.cut_torn_end().await.map_err(|error| log.failed("cut", error))?;
@@ -180,6 +186,7 @@ impl MetadataLog {
             frames_count: 1,
             tail,
             tail_position,
+            snapshot_index: base_index,
             snapshot_bytes: 0,
             fenced: false,
         })
@@ -257,12 +264,15 @@ impl MetadataLog {
 
     /// Makes `restored` all that the log holds: its snapshot, then what follows it.
     ///
+    /// The snapshot is no older than the one before: a crash on the way leaves the old log behind it.
+    ///
     /// # Errors
     /// [`MetadataLogError`]: the log is fenced; the disk has the old contents or the new.
     pub async fn restart_from(&mut self, restored: &Restored) -> Result<(), MetadataLogError> {
         if self.fenced {
             return Err(MetadataLogError::Fenced);
         }
+        assert!(restored.snapshot.index >= self.snapshot_index, "snapshots only move forward");
         self.fenced = true;
         self.write_snapshot(&restored.snapshot).await?;
         let next = self.generation + 1;
