@@ -15,8 +15,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+/// One shard's messages with their senders, and the bell that says so.
+type Inbox<M> = (SegQueue<(ShardId, M)>, Arc<Bell>);
+
 /// All shards' inboxes.
-pub(super) struct Inboxes<M>(Vec<(SegQueue<(ShardId, M)>, Arc<Bell>)>);
+pub(super) struct Inboxes<M>(Vec<Inbox<M>>);
 
 impl<M> Inboxes<M> {
     pub fn new(bells: Vec<Arc<Bell>>) -> Arc<Inboxes<M>> {
