@@ -142,8 +142,8 @@ impl MetadataLog {
             snapshot_bytes,
             fenced: false,
         };
-        // A killed process may have left bytes that only the device's cache holds: they are taken for
-        // durable from here on, so they have to be.
+        // A killed process may have left bytes that only the device's cache holds: they are taken
+        // for durable from here on, so they have to be.
         log.file.sync().await.map_err(|error| log.failed("flush", error))?;
         if scanned.torn {
             tracing::info!(path = %path.display(), "cut the torn end of the metadata log");
@@ -264,7 +264,8 @@ impl MetadataLog {
 
     /// Makes `restored` all that the log holds: its snapshot, then what follows it.
     ///
-    /// The snapshot is no older than the one before: a crash on the way leaves the old log behind it.
+    /// The snapshot is no older than the one before: a crash on the way leaves the old log behind
+    /// it.
     ///
     /// # Errors
     /// [`MetadataLogError`]: the log is fenced; the disk has the old contents or the new.

@@ -216,3 +216,34 @@ fn manual_assignments_are_taken_as_they_are() {
         assert_eq!(created.partitions[1].isr, [NodeId(2), NodeId(1)]);
     });
 }
+
+/// Goal: the same on a real disk with direct I/O. Method: a directory beside the build's, which is on
+/// one; create, stop without closing, open again.
+#[test]
+fn a_topic_of_a_thousand_partitions_survives_on_a_real_disk() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&root).unwrap();
+    let dir = tempfile::tempdir_in(root).unwrap();
+    let config = || ControllerConfig {
+        data_dir: dir.path().to_owned(),
+        node_id: NodeId(1),
+        fixed: Arc::default(),
+    };
+    let id = crate::io::run_one(|io| async move {
+        let controller = Controller::open(&io, config(), |_| {}).await.unwrap();
+        controller.register_broker("cluster", &broker(1)).await.unwrap();
+        let created = controller.create_topics(&[topic("words", 1_000)], false).await;
+        for round in 0..20 {
+            let asked = [topic(&format!("t{round}"), 1)];
+            assert!(controller.create_topics(&asked, false).await[0].is_ok());
+        }
+        created[0].as_ref().unwrap().id
+    });
+    let again = crate::io::run_one(|io| async move {
+        Controller::open(&io, config(), |_| {}).await.unwrap().image()
+    });
+    let again = again.unwrap();
+    let topic = again.topic("words").unwrap();
+    assert_eq!((topic.id, topic.partitions.len()), (id.unwrap(), 1_000));
+    assert_eq!(again.topics_count(), 21);
+}
