@@ -27,6 +27,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a port may stay taken: the kernel ends the rings of a process that was killed, and with
+/// them its listener, a little later than the process.
+const LISTEN_WAIT_MAX: Duration = Duration::from_secs(2);
+const LISTEN_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 pub use crate::config::ServeArgs;
 
@@ -211,11 +218,17 @@ struct Start {
 fn listen_address(settings: &Settings) -> Result<SocketAddr, NodeError> {
     let addresses = settings.listen.resolve()?;
     let address = *addresses.first().expect("a name that resolves has an address");
-    if address.port() != 0 {
-        TcpListener::bind(address).map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => NodeError::AddressInUse { address },
-            _ => NodeError::Listen { address, cause },
-        })?;
+    let deadline = Instant::now() + LISTEN_WAIT_MAX;
+    while address.port() != 0
+        && let Err(cause) = TcpListener::bind(address)
+    {
+        match cause.kind() {
+            io::ErrorKind::AddrInUse if Instant::now() < deadline => {
+                thread::sleep(LISTEN_RETRY_INTERVAL);
+            }
+            io::ErrorKind::AddrInUse => return Err(NodeError::AddressInUse { address }),
+            _ => return Err(NodeError::Listen { address, cause }),
+        }
     }
     Ok(address)
 }

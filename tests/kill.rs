@@ -460,6 +460,7 @@ struct Node {
     folder: PathBuf,
     address: SocketAddr,
     child: Option<Child>,
+    log_start: usize, // where the log of the running process begins
 }
 
 impl Node {
@@ -470,7 +471,7 @@ impl Node {
         fs::create_dir_all(&folder).expect("the target folder is writable");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        Node { folder, address, child: None }
+        Node { folder, address, child: None, log_start: 0 }
     }
 
     fn start(&mut self) {
@@ -479,6 +480,7 @@ impl Node {
             .unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringmain").to_owned());
         let mut options = File::options();
         let log = options.create(true).append(true).open(self.log()).expect("a log file");
+        self.log_start = log.metadata().expect("an open file").len() as usize;
         let child = Command::new(binary)
             .arg("serve")
             .arg("--data-dir")
@@ -492,14 +494,20 @@ impl Node {
         self.child = Some(child);
     }
 
+    fn says_ready(&self) -> bool {
+        let log = fs::read(self.log()).expect("it was made at start");
+        String::from_utf8_lossy(&log[self.log_start..]).contains("ringmain ready on ")
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("node.log")
     }
 
-    /// Returns when the port answers.
+    /// Returns when the node says that it serves, and does. The port alone tells little: that of a
+    /// killed node answers a moment longer than the node lives.
     fn wait_ready(&mut self) {
         let began = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
+        while !self.says_ready() || TcpStream::connect(self.address).is_err() {
             let child = self.child.as_mut().expect("it was started");
             let ended = child.try_wait().expect("our own child");
             assert!(ended.is_none(), "ended at start with {ended:?}: {self}");

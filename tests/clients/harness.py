@@ -18,6 +18,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve
 RELEASE = TARGET / "release" / "ringmain"
 WORK = TARGET / "clients"  # on the disk of the clone: direct I/O does not work everywhere
 
+READY = b"ringmain ready on "
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 30
 COMMAND_SECONDS_MAX = 120
@@ -109,12 +110,14 @@ class Node:
             arguments += ["--set", f"{name}={value}"]
         began = time.monotonic()
         with open(self.log_file, "ab") as log:
+            log_start = log.tell()
             # A session of its own: a Ctrl-C at the terminal is the suite's to handle.
             self.process = subprocess.Popen(
                 [str(argument) for argument in arguments], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )
-        while not answers(self.port):
+        # The line, too: the port of a killed node answers a moment longer than the node lives.
+        while not (READY in self.log_file.read_bytes()[log_start:] and answers(self.port)):
             if self.process.poll() is not None:
                 code, self.process = self.process.returncode, None
                 raise Failed(f"the node ended with {code} at start\n{self.log_tail()}")

@@ -19,6 +19,7 @@ LEFT_OUT = {
     "test_sasl": "needs a broker with SASL",
     "test_tls": "needs a broker with TLS; ignored by rskafka itself",
     "test_socks5": "needs a SOCKS5 proxy",
+    "consume_rdkafka": "its librdkafka asks the group coordinator where to start",
     "produce_java": "its Java producer is idempotent, which needs InitProducerId",
     "consume_java": "its Java bridge loads jars past Maven; the java suite has that client",
 }
