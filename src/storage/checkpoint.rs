@@ -1,9 +1,9 @@
 //! What a log writes down so that a start need not read it: two small text formats.
 //!
-//! `log.checkpoint` in each partition's directory: where the log starts (DeleteRecords), up to where it is
-//! known to be whole, which ranges are corrupt. `clean-shutdown` in the data directory: all of that for
-//! every log after a clean stop, so that a start opens 1,000 of them without a system call each.
-//! Also `partition.metadata`, Kafka's own. Pure: reads and writes no files.
+//! `log.checkpoint` in each partition's directory: where the log starts (DeleteRecords), up to
+//! where it is known to be whole, which ranges are corrupt. `clean-shutdown` in the data directory:
+//! all of that for every log after a clean stop, so that a start opens 1,000 of them without a
+//! system call each. Also `partition.metadata`, Kafka's own. Pure: reads and writes no files.
 
 use super::epochs::EpochCache;
 use super::segment::SegmentFacts;

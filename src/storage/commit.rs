@@ -1,10 +1,11 @@
 //! Pipelined group commit: how the dirty bytes of all logs of a shard reach stable storage.
 //!
-//! A log with dirty bytes and no write in flight gets one at once, over everything that is dirty. Logs that
-//! were written wait for a flush; when none is in flight, one begins for all that wait, and then all of them
-//! are acknowledged. So writes and flushes overlap, and the busier the shard the larger the groups.
-//! **Invariant:** a flush covers only writes that completed before it began; after a failed write or flush
-//! its logs are fenced, and no flush is ever repeated.
+//! A log with dirty bytes and no write in flight gets one at once, over everything that is dirty.
+//! Logs that were written wait for a flush; when none is in flight, one begins for all that wait,
+//! and then all of them are acknowledged. So writes and flushes overlap, and the busier the shard
+//! the larger the groups.
+//! **Invariant:** a flush covers only writes that completed before it began; after a failed write
+//! or flush its logs are fenced, and no flush is ever repeated.
 
 use super::log::{FlushPolicy, LogCell};
 use super::prepare;
@@ -27,8 +28,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A lone write up to this size is sent linked with its flush: one wake-up instead of two. Larger ones would
-/// keep others waiting for the flush.
+/// A lone write up to this size is sent linked with its flush: one wake-up instead of two. Larger
+/// ones would keep others waiting for the flush.
 const LINKED_WRITE_BYTES_MAX: u64 = 256 * KIB as u64;
 
 /// How often quiet logs are looked for.
@@ -52,7 +53,8 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Shares of a shard that has `memory_bytes` in all: half for the tails, a quarter for cold reads.
+    /// Shares of a shard that has `memory_bytes` in all: half for the tails, a quarter for cold
+    /// reads.
     pub fn of(memory_bytes: usize) -> Budgets {
         Budgets {
             tail_bytes_max: memory_bytes / 2,
@@ -209,7 +211,8 @@ impl Committer {
         }
     }
 
-    /// A buffer for `log`'s tail of `bytes` or, where memory is short, less; `None`: not even the least.
+    /// A buffer for `log`'s tail of `bytes` or, where memory is short, less; `None`: not even the
+    /// least.
     pub(super) fn tail_buffer(&self, log: &Rc<LogCell>, bytes: usize) -> Option<Buffer> {
         let shared = &self.0;
         if shared.tail_bytes.get() + bytes > shared.budgets.tail_bytes_max {
@@ -376,7 +379,8 @@ impl Committer {
         self.undirtied(written_bytes);
     }
 
-    /// Under a relaxed policy a flush waits until it is due; otherwise the next flush takes the log along.
+    /// Under a relaxed policy a flush waits until it is due; otherwise the next flush takes the log
+    /// along.
     fn flush_or_wait(&self, pending: Pending) {
         let log = pending.log.clone();
         let mut state = log.state.borrow_mut();
@@ -460,7 +464,8 @@ impl Committer {
         true
     }
 
-    /// One flush for all files that were only overwritten, one more for each whose metadata changed.
+    /// One flush for all files that were only overwritten, one more for each whose metadata
+    /// changed.
     async fn flush_group(self, group: Vec<Pending>) -> Flushed {
         let started = self.0.io.clock().monotonic();
         let shared = group.iter().all(|pending| pending.file.one_flush_for_all());

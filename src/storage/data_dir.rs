@@ -1,7 +1,8 @@
 //! The directory around all logs: whose it is, that only one node uses it, how it was left.
 //!
-//! Opened before the shards run and on their thread of control only, so its few small files go through the
-//! standard library. **Invariant:** the clean-shutdown file is gone before any log can be appended to.
+//! Opened before the shards run and on their thread of control only, so its few small files go
+//! through the standard library. **Invariant:** the clean-shutdown file is gone before any log can
+//! be appended to.
 
 use super::checkpoint::{CleanLog, decode_clean, encode_clean};
 use super::truncate::DIR_DELETED_SUFFIX;
@@ -54,8 +55,8 @@ pub enum DataDirError {
 impl DataDir {
     /// Opens or creates the directory for `node_id` and locks it.
     ///
-    /// Also returns what a clean stop left of each log, and forgets it on disk: logs that are not in there
-    /// are recovered. A new directory gets a new cluster id.
+    /// Also returns what a clean stop left of each log, and forgets it on disk: logs that are not
+    /// in there are recovered. A new directory gets a new cluster id.
     ///
     /// # Errors
     /// [`DataDirError`]: nothing was changed in a directory that is not this node's.
@@ -96,7 +97,8 @@ impl DataDir {
         Ok((DataDir { path, cluster_id, node_id, directory_id, _lock: lock }, clean))
     }
 
-    /// Writes down how the logs were left; the last thing before the process ends. Durable on return.
+    /// Writes down how the logs were left; the last thing before the process ends. Durable on
+    /// return.
     ///
     /// # Errors
     /// The file system's: the next start recovers instead.

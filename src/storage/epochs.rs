@@ -43,9 +43,11 @@ impl EpochCache {
         after.checked_sub(1).map_or(LeaderEpoch::UNKNOWN, |at| self.entries[at].0)
     }
 
-    /// The largest epoch not above `epoch`, and the offset where it ended, as OffsetForLeaderEpoch has it.
+    /// The largest epoch not above `epoch`, and the offset where it ended, as OffsetForLeaderEpoch
+    /// has it.
     ///
-    /// `log_end` ends the newest epoch. `None`: `epoch` is unknown here or older than all that is kept.
+    /// `log_end` ends the newest epoch. `None`: `epoch` is unknown here or older than all that is
+    /// kept.
     pub fn end_offset(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
         if epoch > self.latest() || epoch == LeaderEpoch::UNKNOWN {
             return None;

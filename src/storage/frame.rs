@@ -88,7 +88,8 @@ pub fn crc_holds<'a>(head: &Head, parts: impl IntoIterator<Item = &'a [u8]>) -> 
     crc == head.crc
 }
 
-/// The first 16 bytes of a batch as they are stored: with the offset and epoch that the log gives it.
+/// The first 16 bytes of a batch as they are stored: with the offset and epoch that the log gives
+/// it.
 pub fn patched_start(batch: &[u8], base_offset: i64, leader_epoch: i32) -> [u8; 16] {
     let mut start = [0; 16];
     start[..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -128,7 +129,8 @@ pub mod tests {
         batch
     }
 
-    /// Goal: a head reads back what was written, and damage is seen. Method: flip bytes of each class.
+    /// Goal: a head reads back what was written, and damage is seen. Method: flip bytes of each
+    /// class.
     #[test]
     fn a_head_is_read_and_damage_is_seen() {
         let mut bytes = batch(200, 3, 77, 1);

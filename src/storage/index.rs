@@ -3,13 +3,14 @@
 //! In memory while the segment is open, in Kafka's own file formats once it is closed: `.index` has
 //! 8-byte entries (offset relative to the segment's base, position), `.timeindex` 12-byte ones
 //! (timestamp, relative offset), all big-endian. Knows no files.
-//! **Invariant:** entries grow strictly in offset, position and (time index) timestamp, and there are at
-//! most [`ENTRIES_COUNT_MAX`]: a full index forgets every second entry and notes half as often.
+//! **Invariant:** entries grow strictly in offset, position and (time index) timestamp, and there
+//! are at most [`ENTRIES_COUNT_MAX`]: a full index forgets every second entry and notes half as
+//! often.
 
 use crate::base::ids::Offset;
 
-/// Most entries in memory, each index: 32 KiB, so that 1,000 open segments stay small. In a segment of
-/// 1 GiB a look-up then walks at most 512 KiB of heads, which is one read of the disk.
+/// Most entries in memory, each index: 32 KiB, so that 1,000 open segments stay small. In a segment
+/// of 1 GiB a look-up then walks at most 512 KiB of heads, which is one read of the disk.
 pub const ENTRIES_COUNT_MAX: usize = 4096;
 
 /// Bytes of an entry of the offset index.
@@ -96,7 +97,8 @@ impl SparseIndex {
         self.batch_before_offset(offset).map_or(0, |batch| batch.0)
     }
 
-    /// Position and last offset of the nearest batch known before `offset`; `None`: the segment's start.
+    /// Position and last offset of the nearest batch known before `offset`; `None`: the segment's
+    /// start.
     pub fn batch_before_offset(&self, offset: Offset) -> Option<(u64, i64)> {
         let before = |entry: &OffsetEntry| self.absolute(entry.relative_offset) <= offset.0;
         let entry = self.offsets[..self.offsets.partition_point(before)].last()?;
@@ -118,8 +120,8 @@ impl SparseIndex {
         }
     }
 
-    /// Forgets what lies at `position_end` and behind it. What the index knew of the largest timestamp
-    /// becomes `max_timestamp`, which the caller takes from the batches that stay.
+    /// Forgets what lies at `position_end` and behind it. What the index knew of the largest
+    /// timestamp becomes `max_timestamp`, which the caller takes from the batches that stay.
     pub fn truncate(&mut self, position_end: u64, end_offset: i64, max_timestamp: (i64, i64)) {
         self.offsets.retain(|entry| u64::from(entry.position) < position_end);
         let base_offset = self.base_offset;
@@ -169,7 +171,8 @@ impl SparseIndex {
         bytes
     }
 
-    /// The contents of `.timeindex`; ends with the largest timestamp, as Kafka expects of a closed segment.
+    /// The contents of `.timeindex`; ends with the largest timestamp, as Kafka expects of a closed
+    /// segment.
     pub fn encode_times(&self) -> Vec<u8> {
         let mut closed = self.clone();
         closed.note_time();
@@ -294,7 +297,8 @@ mod tests {
         }
     }
 
-    /// Goal: Kafka's formats survive the way to disk and back. Method: encode, decode, compare; damage.
+    /// Goal: Kafka's formats survive the way to disk and back. Method: encode, decode, compare;
+    /// damage.
     #[test]
     fn an_index_reads_back_what_it_wrote() {
         let index = filled(300);

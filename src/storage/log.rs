@@ -1,9 +1,11 @@
 //! One partition's log: the public face of storage.
 //!
-//! A log is a row of segments, a tail in memory and the counts of what is appended, written and flushed.
-//! Appending assigns offsets and copies once, without waiting; the shard's [`Committer`] brings the bytes to
-//! the disk and moves `flushed_offset` on. Knows no leaders, requests or Kafka error codes.
-//! **Invariant:** `start_offset <= flushed_offset <= end_offset`; only the last segment takes appends.
+//! A log is a row of segments, a tail in memory and the counts of what is appended, written and
+//! flushed. Appending assigns offsets and copies once, without waiting; the shard's [`Committer`]
+//! brings the bytes to the disk and moves `flushed_offset` on. Knows no leaders, requests or Kafka
+//! error codes.
+//! **Invariant:** `start_offset <= flushed_offset <= end_offset`; only the last segment takes
+//! appends.
 
 use super::StorageError;
 use super::checkpoint::{CleanLog, CorruptRange};
@@ -24,7 +26,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Most bytes of one log that no write has taken yet: past it, appends are refused until a write is done.
+/// Most bytes of one log that no write has taken yet: past it, appends are refused until a write is
+/// done.
 pub const LOG_DIRTY_BYTES_MAX: u64 = 32 * MIB as u64;
 
 /// When an append counts as safe.
@@ -252,8 +255,9 @@ impl LogState {
 impl Log {
     /// Opens or creates the log in `open.dir`.
     ///
-    /// After a clean stop nothing is read. Otherwise everything behind the last checkpoint is scanned: a torn
-    /// tail is cut, damage before valid batches is kept and fenced (see [`Recovery`]).
+    /// After a clean stop nothing is read. Otherwise everything behind the last checkpoint is
+    /// scanned: a torn tail is cut, damage before valid batches is kept and fenced (see
+    /// [`Recovery`]).
     ///
     /// # Errors
     /// [`StorageError`]: the disk refused, or the directory is another topic's.
@@ -268,7 +272,8 @@ impl Log {
     /// Appends whole batches, giving them the next offsets and `epoch`. Not durable: await
     /// [`Log::wait_flushed`], and call it before anything else is awaited.
     ///
-    /// One copy, no I/O. `batches` were validated by `protocol::batch`; `now_ms` decides on rolling.
+    /// One copy, no I/O. `batches` were validated by `protocol::batch`; `now_ms` decides on
+    /// rolling.
     ///
     /// # Errors
     /// [`AppendError`]: nothing was appended.
@@ -329,9 +334,11 @@ impl Log {
         Some(buffers)
     }
 
-    /// Resolves when everything below `upto` (exclusive) is acknowledged as the flush policy has it.
+    /// Resolves when everything below `upto` (exclusive) is acknowledged as the flush policy has
+    /// it.
     ///
-    /// Call it right after the append, before other tasks run: a cut that comes in between goes unseen.
+    /// Call it right after the append, before other tasks run: a cut that comes in between goes
+    /// unseen.
     ///
     /// # Errors
     /// [`FlushError`]: it will not be; the records may or may not be in the log later.
@@ -455,7 +462,8 @@ impl Log {
 }
 
 impl LogCell {
-    /// Ends the active segment and begins the next; synchronous, the file follows with the first write.
+    /// Ends the active segment and begins the next; synchronous, the file follows with the first
+    /// write.
     pub fn roll(self: &Rc<Self>, now_ms: i64) {
         let mut state = self.state.borrow_mut();
         let sealed = state.active().clone();

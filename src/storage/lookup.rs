@@ -31,7 +31,8 @@ impl Log {
         }
     }
 
-    /// The acknowledged record with the largest timestamp, the first of them; `None` without records.
+    /// The acknowledged record with the largest timestamp, the first of them; `None` without
+    /// records.
     ///
     /// # Errors
     /// [`ReadError`]: damage or the disk came in between.

@@ -1,11 +1,13 @@
-//! Partitions on disk: appended, flushed, read, cut and given up again. Imports base, protocol and io.
+//! Partitions on disk: appended, flushed, read, cut and given up again. Imports base, protocol and
+//! io.
 //!
-//! Reading order: [`log`] is the public face; [`segment`], [`index`], [`epochs`] and [`frame`] are what a log
-//! is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring them to the disk, into
-//! space that [`prepare`] made ready; [`read`] and [`lookup`] find them again; [`retention`] and [`truncate`]
-//! give them up; [`checkpoint`] and [`recovery`] carry a log over a stop or a crash, with [`scan`]; [`data_dir`] is the
-//! directory around all logs.
-//! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was appended.
+//! Reading order: [`log`] is the public face; [`segment`], [`index`], [`epochs`] and [`frame`] are
+//! what a log is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring
+//! them to the disk, into space that [`prepare`] made ready; [`read`] and [`lookup`] find them
+//! again; [`retention`] and [`truncate`] give them up; [`checkpoint`] and [`recovery`] carry a log
+//! over a stop or a crash, with [`scan`]; [`data_dir`] is the directory around all logs.
+//! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
+//! appended.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

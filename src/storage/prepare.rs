@@ -1,10 +1,11 @@
 //! Files made ready ahead of the writes: created or recycled, allocated, written with zeroes.
 //!
-//! A durable small write into space that was written before costs less than half of one into space that is
-//! only allocated, and one flush then serves all files. So logs with small writes get zeroes written ahead,
-//! in growing steps; logs with large ones only get their space allocated, as zeroes would halve the disk.
-//! **Invariant:** zeroes go only behind everything that was appended, and a write waits while they do;
-//! `prepared_bytes` moves only after a flush.
+//! A durable small write into space that was written before costs less than half of one into space
+//! that is only allocated, and one flush then serves all files. So logs with small writes get
+//! zeroes written ahead, in growing steps; logs with large ones only get their space allocated, as
+//! zeroes would halve the disk.
+//! **Invariant:** zeroes go only behind everything that was appended, and a write waits while they
+//! do; `prepared_bytes` moves only after a flush.
 
 use super::log::LogCell;
 use super::recovery::{rebuild_index, save_checkpoint};
@@ -80,7 +81,7 @@ pub(super) async fn allocate(
     file: &File,
 ) -> io::Result<()> {
     let need = segment.end_bytes.get().next_multiple_of(ALIGN);
-    let step = next_step(log, ALLOCATE_STEP_BYTES_MAX);
+    let step = next_step(log, segment, ALLOCATE_STEP_BYTES_MAX);
     let target = ahead(log, need, step);
     let allocated = match file.allocate(target).await {
         Err(error) if is_full(&error) && target > need => file.allocate(need).await.map(|()| need),
@@ -136,7 +137,7 @@ fn checkpoint_later(log: &Rc<LogCell>) {
 async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> {
     let Some(file) = segment.opened() else { return Ok(()) };
     let end = segment.end_bytes.get().next_multiple_of(ALIGN);
-    let target = ahead(log, end, next_step(log, ZERO_STEP_BYTES_MAX));
+    let target = ahead(log, end, next_step(log, segment, ZERO_STEP_BYTES_MAX));
     if target > segment.allocated_bytes.get() {
         file.allocate(target).await?;
         segment.allocated_bytes.set(target.max(segment.allocated_bytes.get()));
@@ -170,11 +171,12 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
     Ok(())
 }
 
-/// Doubles the log's step, up to `bytes_max`; busy logs with large writes start with large steps.
-fn next_step(log: &LogCell, bytes_max: u64) -> u64 {
+/// How far ahead to prepare: as much again as the segment holds, so that preparing costs at most what
+/// was written; some writes' worth at least.
+fn next_step(log: &LogCell, segment: &Segment, bytes_max: u64) -> u64 {
     let mut state = log.state.borrow_mut();
-    let least = (state.write_bytes_mean * 16).next_power_of_two();
-    let step = (state.prepare_step_bytes * 2).max(least).clamp(STEP_BYTES_MIN, bytes_max);
+    let least = (state.write_bytes_mean * 4).max(STEP_BYTES_MIN).next_power_of_two();
+    let step = segment.end_bytes.get().max(least).min(bytes_max).next_multiple_of(ALIGN);
     state.prepare_step_bytes = step;
     step
 }

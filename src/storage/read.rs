@@ -1,9 +1,11 @@
-//! Reading whole batches: from the tail without a copy, else from the disk through a cache that readers share.
+//! Reading whole batches: from the tail without a copy, else from the disk through a cache that
+//! readers share.
 //!
-//! Cold reads go in large pieces, each loaded once however many wait for it, with the next ones already under
-//! way for whoever reads in order. A batch from the disk is checked before it is served: what the disk
-//! damaged is fenced, named and never handed out.
-//! **Invariant:** only written bytes are loaded; a slice of a piece stays valid after the piece left the cache.
+//! Cold reads go in large pieces, each loaded once however many wait for it, with the next ones
+//! already under way for whoever reads in order. A batch from the disk is checked before it is
+//! served: what the disk damaged is fenced, named and never handed out.
+//! **Invariant:** only written bytes are loaded; a slice of a piece stays valid after the piece
+//! left the cache.
 
 use super::StorageError;
 use super::checkpoint::CorruptRange;
@@ -162,10 +164,12 @@ async fn load(io: Io, segment: Rc<Segment>, piece: Rc<Piece>, start: u64, end: u
 }
 
 impl Log {
-    /// Whole batches from the one that holds `from`, up to `upto` (exclusive) and about `bytes_max` bytes.
+    /// Whole batches from the one that holds `from`, up to `upto` (exclusive) and about `bytes_max`
+    /// bytes.
     ///
-    /// With `at_least_one` the first batch comes whatever its size. Nothing is copied. Answers may end early
-    /// (before damage); an empty answer means that `from` is at the end of what may be read.
+    /// With `at_least_one` the first batch comes whatever its size. Nothing is copied. Answers may
+    /// end early (before damage); an empty answer means that `from` is at the end of what may be
+    /// read.
     ///
     /// # Errors
     /// [`ReadError`]: out of range, damaged, or the disk refused.

@@ -1,10 +1,12 @@
-//! Opening a log: from what a clean stop left, else by a scan from the last checkpoint; and that checkpoint.
+//! Opening a log: from what a clean stop left, else by a scan from the last checkpoint; and that
+//! checkpoint.
 //!
-//! A bad batch with nothing valid behind it, or with a block that was never written before the next valid one,
-//! is a torn tail: nobody was told that it is safe, so it is cut. Any other bad batch with a valid one behind
-//! it is damage: its bytes stay, its offsets are fenced. (In a recycled file blocks are never empty: there a
-//! power cut that kept later blocks and lost earlier ones fences offsets that nobody was told of.) A head of zeroes ends the scan, as does a batch with an offset that
-//! this log has given out before (a recycled file's old content).
+//! A bad batch with nothing valid behind it, or with a block that was never written before the next
+//! valid one, is a torn tail: nobody was told that it is safe, so it is cut. Any other bad batch
+//! with a valid one behind it is damage: its bytes stay, its offsets are fenced. (In a recycled
+//! file blocks are never empty: there a power cut that kept later blocks and lost earlier ones
+//! fences offsets that nobody was told of.) A head of zeroes ends the scan, as does a batch with an
+//! offset that this log has given out before (a recycled file's old content).
 //! **Invariant:** when a log is open, everything below its end is on stable storage.
 
 use super::StorageError;
@@ -268,7 +270,8 @@ impl Opening<'_> {
             return Ok(Checkpoint::default());
         }
         let text = self.read_text(&path).await?;
-        // A checkpoint that cannot be read costs a longer scan, and the start that DeleteRecords set.
+        // A checkpoint that cannot be read costs a longer scan, and the start that DeleteRecords
+        // set.
         Ok(Checkpoint::decode(&text).unwrap_or_else(|| {
             tracing::warn!(path = %path.display(), "not a checkpoint: the whole log is scanned");
             Checkpoint::default()
@@ -326,7 +329,8 @@ impl Opening<'_> {
                 self.fence_gap(parts, &last, base_offset);
             }
             let (segment, end) = self.scan_segment(parts, base_offset, bytes, point).await?;
-            // Later segments hold only what was appended behind a hole: none of it was acknowledged.
+            // Later segments hold only what was appended behind a hole: none of it was
+            // acknowledged.
             let follows = next_base == Some(segment.end_offset.get());
             torn = next_base.is_some() && !follows && end != BatchEnd::Torn;
             segment.sealed.set(next_base.is_some() && !torn);

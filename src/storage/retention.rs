@@ -1,8 +1,10 @@
 //! Giving up old segments: whole ones, from the front, never the one that takes appends.
 //!
-//! The new start is durable before a file goes, and a file goes only when no reader holds its segment. One
-//! file of the right size is kept to be written over: space that was written before is the fastest.
-//! **Invariant:** a recycled file stays in its partition, so that its old offsets are all below new ones.
+//! The new start is durable before a file goes, and a file goes only when no reader holds its
+//! segment. One file of the right size is kept to be written over: space that was written before is
+//! the fastest.
+//! **Invariant:** a recycled file stays in its partition, so that its old offsets are all below new
+//! ones.
 
 use super::StorageError;
 use super::log::{Log, LogCell, LogState};
@@ -18,9 +20,11 @@ use std::time::Duration;
 const READERS_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Log {
-    /// Removes the segments that the settings no longer keep; returns how many. Run it now and then.
+    /// Removes the segments that the settings no longer keep; returns how many. Run it now and
+    /// then.
     ///
-    /// An active segment whose records are all past their time is rolled, so that it goes the next time.
+    /// An active segment whose records are all past their time is rolled, so that it goes the next
+    /// time.
     ///
     /// # Errors
     /// The checkpoint could not be written: nothing is removed from the disk.
@@ -67,8 +71,8 @@ impl Log {
 
     /// Makes `offset` the first one that is kept, as DeleteRecords asks; durable on return.
     ///
-    /// Beyond the flushed offset it moves only up to that; backwards never. Segments that lie wholly below
-    /// go with the next [`Log::apply_retention`].
+    /// Beyond the flushed offset it moves only up to that; backwards never. Segments that lie
+    /// wholly below go with the next [`Log::apply_retention`].
     ///
     /// # Errors
     /// The checkpoint could not be written.

@@ -1,7 +1,8 @@
 //! Batches straight from a file, believed only after their checksum: what recovery reads with.
 //!
 //! Reads front to back in large pieces and never writes.
-//! **Invariant:** no position and no length from the file is used before it is checked against the file's size.
+//! **Invariant:** no position and no length from the file is used before it is checked against the
+//! file's size.
 
 use super::frame::{HEAD_BYTES, Head, NoHead, crc_holds};
 use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
@@ -129,7 +130,8 @@ impl<'a> Scan<'a> {
         Ok(false)
     }
 
-    /// Whether a block that the batch at `position` should reach into is zeroes, its first one aside.
+    /// Whether a block that the batch at `position` should reach into is zeroes, its first one
+    /// aside.
     pub async fn reaches_into_hole(&mut self, position: u64) -> io::Result<bool> {
         let head = self.head_at(position).await?;
         let end = position + head.map_or(HEAD_BYTES as u64, |head| head.bytes);

@@ -1,8 +1,10 @@
 //! One segment file: a run of record batches, written front to back and then only read.
 //!
-//! Holds the counts of its bytes, its index and, once needed, its open file. Knows no other segment.
-//! **Invariant:** `flushed_bytes <= written_bytes <= end_bytes`; only flushed bytes are ever acknowledged
-//! (unless the log's flush policy trades that away), and only written bytes are read from the file.
+//! Holds the counts of its bytes, its index and, once needed, its open file. Knows no other
+//! segment.
+//! **Invariant:** `flushed_bytes <= written_bytes <= end_bytes`; only flushed bytes are ever
+//! acknowledged (unless the log's flush policy trades that away), and only written bytes are read
+//! from the file.
 
 use super::StorageError;
 use super::index::SparseIndex;
@@ -64,13 +66,15 @@ pub struct Segment {
     pub flushed_offset: Cell<Offset>,
     /// Zeroes are being written from here on: no other write may reach it meanwhile.
     pub zeroing_from: Cell<Option<u64>>,
-    /// Durable zeroes from the first to the second: prepared once everything before them is flushed.
+    /// Durable zeroes from the first to the second: prepared once everything before them is
+    /// flushed.
     pub zeroed: Cell<(u64, u64)>,
     pub closing: Cell<bool>,
     pub max_timestamp: Cell<i64>,
     pub max_timestamp_offset: Cell<i64>,
     pub index: RefCell<Option<SparseIndex>>,
-    /// The index in memory lacks what was appended before this process: that part is in the index files.
+    /// The index in memory lacks what was appended before this process: that part is in the index
+    /// files.
     index_partial: Cell<bool>,
     /// Start of the block that holds the write position, kept when only the file had it.
     pub carried_block: RefCell<Option<(u64, Vec<u8>)>>,

@@ -1,10 +1,12 @@
 //! A log's newest bytes in memory: the append buffers themselves, from which fetches are served.
 //!
-//! A tail is a queue of chunks. A batch is copied in once, at the end of the last chunk, and then read
-//! from there by the disk and by every consumer, by reference count. Positions inside a tail are *stream
-//! bytes*: bytes appended since the log was opened, over all segments. Knows no I/O and no budgets of others.
-//! **Invariant:** `start.stream <= end.stream`; marks lie in the chunks, in order; a chunk's buffer starts at
-//! a multiple of [`DIRECT_ALIGN_BYTES`] of its file, so that whole blocks go to the disk as they are.
+//! A tail is a queue of chunks. A batch is copied in once, at the end of the last chunk, and then
+//! read from there by the disk and by every consumer, by reference count. Positions inside a tail
+//! are *stream bytes*: bytes appended since the log was opened, over all segments. Knows no I/O and
+//! no budgets of others.
+//! **Invariant:** `start.stream <= end.stream`; marks lie in the chunks, in order; a chunk's buffer
+//! starts at a multiple of [`DIRECT_ALIGN_BYTES`] of its file, so that whole blocks go to the disk
+//! as they are.
 
 use crate::base::ids::Offset;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB};
@@ -130,8 +132,8 @@ impl Tail {
         self.chunks.back().is_some_and(|chunk| chunk.segment_base == segment_base && !chunk.sealed)
     }
 
-    /// How large the next chunk should be for `need_bytes`: as large as they are, and larger the more chunks
-    /// came before.
+    /// How large the next chunk should be for `need_bytes`: as large as they are, and larger the
+    /// more chunks came before.
     pub fn chunk_fitting(&self, need_bytes: usize) -> usize {
         let fitting = (need_bytes + DIRECT_ALIGN_BYTES).next_power_of_two();
         self.chunk_bytes_next.max(fitting).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
@@ -214,10 +216,11 @@ impl Tail {
         self.marks.push_back(self.end);
     }
 
-    /// Whole batches from the one that holds `from`, up to `upto` (exclusive); `None`: not in memory.
+    /// Whole batches from the one that holds `from`, up to `upto` (exclusive); `None`: not in
+    /// memory.
     ///
-    /// At most `bytes_max` bytes, yet one batch of any size if `at_least_one`. O(log batches) and one
-    /// reference count a chunk; copies nothing and reads no bytes of the batches.
+    /// At most `bytes_max` bytes, yet one batch of any size if `at_least_one`. O(log batches) and
+    /// one reference count a chunk; copies nothing and reads no bytes of the batches.
     pub fn read(
         &self,
         from: i64,
@@ -251,7 +254,8 @@ impl Tail {
         })
     }
 
-    /// What to write so that the file of `segment_base` holds everything from `from_file` to its end.
+    /// What to write so that the file of `segment_base` holds everything from `from_file` to its
+    /// end.
     ///
     /// `from_file` is a multiple of the block size; the bytes from there on are all in memory.
     pub fn plan_write(&self, segment_base: Offset, from_file: u64, end_file: u64) -> WritePlan {
@@ -290,8 +294,9 @@ impl Tail {
         plan
     }
 
-    /// Lets go of the oldest chunk, unless it still takes appends, when it ends at or before `file_end` of its segment, or is of an older
-    /// segment than `segment_base`; returns its buffer's bytes, 0 if it has to stay.
+    /// Lets go of the oldest chunk, unless it still takes appends, when it ends at or before
+    /// `file_end` of its segment, or is of an older segment than `segment_base`; returns its
+    /// buffer's bytes, 0 if it has to stay.
     pub fn drop_oldest(&mut self, segment_base: Offset, file_end: u64) -> usize {
         let Some(oldest) = self.chunks.front() else { return 0 };
         let clean = oldest.segment_base < segment_base
@@ -312,7 +317,8 @@ impl Tail {
         chunk.buffer.capacity()
     }
 
-    /// Forgets all batches from `end_offset` (a batch's start) on, as if they had never been appended.
+    /// Forgets all batches from `end_offset` (a batch's start) on, as if they had never been
+    /// appended.
     ///
     /// Returns the buffer bytes let go. Slices that readers hold stay as they are.
     pub fn cut_back(&mut self, end_offset: i64) -> usize {

@@ -1,7 +1,7 @@
 //! Cutting, closing and deleting a log: what needs its writes to stand still.
 //!
-//! **Invariant:** after a cut nothing of what was cut can be read again, in memory, from caches or after a
-//! crash: the files end where the log ends before the next append is written.
+//! **Invariant:** after a cut nothing of what was cut can be read again, in memory, from caches or
+//! after a crash: the files end where the log ends before the next append is written.
 
 use super::StorageError;
 use super::checkpoint::CleanLog;
@@ -22,8 +22,8 @@ pub const DIR_DELETED_SUFFIX: &str = "-delete";
 const CLOSED: &str = "the log is closed";
 
 impl Log {
-    /// Cuts the log to end at `offset` or, where that is inside a batch, before that batch; durable on
-    /// return. Who waits for a flush of what is cut gets an error. Append nothing meanwhile.
+    /// Cuts the log to end at `offset` or, where that is inside a batch, before that batch; durable
+    /// on return. Who waits for a flush of what is cut gets an error. Append nothing meanwhile.
     ///
     /// # Errors
     /// [`StorageError::Fenced`], or the disk refused: the log is fenced then.
@@ -40,7 +40,8 @@ impl Log {
         Ok(self.end_offset())
     }
 
-    /// Flushes and closes everything so that the next start need read nothing. The log is of no use after.
+    /// Flushes and closes everything so that the next start need read nothing. The log is of no use
+    /// after.
     ///
     /// # Errors
     /// [`StorageError`]: the next start scans.
@@ -75,7 +76,8 @@ impl Log {
         })
     }
 
-    /// Removes the log and its directory. The log is of no use after; slices that readers hold stay.
+    /// Removes the log and its directory. The log is of no use after; slices that readers hold
+    /// stay.
     ///
     /// # Errors
     /// The directory could not be removed; under its new name it is removed at the next start.

@@ -34,7 +34,8 @@ impl Wakers {
     }
 }
 
-/// Tasks that wait for a log to be acknowledged up to an offset; those that must still wait sleep on.
+/// Tasks that wait for a log to be acknowledged up to an offset; those that must still wait sleep
+/// on.
 #[derive(Default)]
 pub struct OffsetWakers {
     waiting: RefCell<Vec<(i64, Waker)>>,

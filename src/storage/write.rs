@@ -1,9 +1,10 @@
 //! One write of one log: everything dirty of its oldest dirty segment, in one gather.
 //!
-//! Whole blocks go to the disk straight from the tail; the last, partly filled block is copied and padded
-//! with zeroes, so that no memory under write ever changes. A full disk takes back what was not acknowledged.
-//! **Invariant:** a write starts at the block that holds the written end, never behind it, and lies within
-//! the file's allocated size.
+//! Whole blocks go to the disk straight from the tail; the last, partly filled block is copied and
+//! padded with zeroes, so that no memory under write ever changes. A full disk takes back what was
+//! not acknowledged.
+//! **Invariant:** a write starts at the block that holds the written end, never behind it, and lies
+//! within the file's allocated size.
 
 use super::commit::Pending;
 use super::log::{FlushPolicy, LogCell};
@@ -84,7 +85,8 @@ async fn write_segment(
     Ok((bytes, pending))
 }
 
-/// Turns a plan into whole blocks: pads the last one, and fills the first one's front from the file.
+/// Turns a plan into whole blocks: pads the last one, and fills the first one's front from the
+/// file.
 async fn complete(
     log: &Rc<LogCell>,
     segment: &Segment,
@@ -166,15 +168,18 @@ async fn carried_block(
     Ok(carried)
 }
 
-/// A full disk: takes back every record that no write holds, so that appends may go on with what fits.
+/// A full disk: takes back every record that no write holds, so that appends may go on with what
+/// fits.
 ///
-/// Under a relaxed policy the records were acknowledged already: they stay, and the write is tried again.
+/// Under a relaxed policy the records were acknowledged already: they stay, and the write is tried
+/// again.
 async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
     let relaxed = log.state.borrow().config.flush != FlushPolicy::Always;
     if relaxed {
         let mut state = log.state.borrow_mut();
         if !state.no_space {
-            tracing::warn!(log = %log.dir.display(), "no space left: appends are refused until there is");
+            let log = log.dir.display();
+            tracing::warn!(%log, "no space left: appends are refused until there is");
         }
         state.no_space = true;
         return WriteFailure::NoSpace { dropped_bytes: 0 };
@@ -226,7 +231,8 @@ pub(super) fn rewind(segment: &Segment, end_offset: Offset) {
     segment.sealed.set(false);
     segment.end_bytes.set(segment.written_bytes.get());
     segment.end_offset.set(end_offset);
-    // The largest timestamp may have been taken back: as an upper bound it makes look-ups slower, not wrong.
+    // The largest timestamp may have been taken back: as an upper bound it makes look-ups slower,
+    // not wrong.
     let newest_offset = segment.max_timestamp_offset.get().min(end_offset.0 - 1);
     segment.max_timestamp_offset.set(newest_offset);
     if let Some(index) = segment.index.borrow_mut().as_mut() {

@@ -1,11 +1,11 @@
 //! The simulated disk: files in memory, an explicit model of what is durable, faults on request.
 //!
 //! Data is kept in 4 KiB blocks. What was written but not flushed is a list of block changes beside
-//! the durable image, so that a crash can keep all, none, a prefix cut anywhere, or a random subset.
-//! A flush covers the writes that had completed when it began; as on ext4 and XFS it also covers those
-//! of other files if they changed no metadata (block written before, size unchanged). A flush that
-//! fails dooms what it should have covered: no later flush makes it durable. Names are durable after
-//! `sync_dir` only.
+//! the durable image, so that a crash can keep all, none, a prefix cut anywhere, or a random
+//! subset. A flush covers the writes that had completed when it began; as on ext4 and XFS it also
+//! covers those of other files if they changed no metadata (block written before, size unchanged).
+//! A flush that fails dooms what it should have covered: no later flush makes it durable. Names are
+//! durable after `sync_dir` only.
 //! **Invariant:** `current` is always the durable image with all pending changes on top.
 
 use super::{World, mix};
@@ -376,7 +376,8 @@ impl SimDisk {
         self.with(|disk| disk.crash(crash));
     }
 
-    /// Takes the disk out of this simulation, to run another one on it; the last thing that `main` does.
+    /// Takes the disk out of this simulation, to run another one on it; the last thing that `main`
+    /// does.
     pub fn take(&self) -> Disk {
         self.with(std::mem::take)
     }

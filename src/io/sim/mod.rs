@@ -1,8 +1,8 @@
 //! The simulated twin: one thread, virtual time, in-memory files and sockets, all from one seed.
 //!
-//! The next task to run is drawn at random, every file operation takes a random while, and time jumps
-//! to the next timer when nothing is runnable: a seed is one interleaving, and the same seed is the
-//! same one. Above the fence nothing can tell it from a machine, except that it is quick.
+//! The next task to run is drawn at random, every file operation takes a random while, and time
+//! jumps to the next timer when nothing is runnable: a seed is one interleaving, and the same seed
+//! is the same one. Above the fence nothing can tell it from a machine, except that it is quick.
 //! **Invariant:** nothing in here reads a clock, a thread or a random number of the machine.
 
 pub mod disk;
@@ -52,8 +52,8 @@ where
     run_on(seed, Disk::default(), main)
 }
 
-/// As [`run`], in a world that begins with the disk that an earlier one left: see [`SimDisk::take`]. Nothing
-/// else of the earlier world lives on, as after a crash of a machine.
+/// As [`run`], in a world that begins with the disk that an earlier one left: see
+/// [`SimDisk::take`]. Nothing else of the earlier world lives on, as after a crash of a machine.
 ///
 /// # Panics
 /// As [`run`].

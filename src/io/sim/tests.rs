@@ -149,8 +149,8 @@ fn names_are_durable_after_the_directory_was_synced() {
     });
 }
 
-/// Goal: sockets, handles, mesh, panics and waits behave as the real ones. Method: an echo server on
-/// "another shard" that is sent its socket, under many seeds.
+/// Goal: sockets, handles, mesh, panics and waits behave as the real ones. Method: an echo server
+/// on "another shard" that is sent its socket, under many seeds.
 #[test]
 fn sockets_and_messages_work_in_every_order() {
     for seed in 0..50 {

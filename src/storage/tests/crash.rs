@@ -1,4 +1,5 @@
-//! Crashes at random moments under random load: every acknowledged record is there, every log a prefix.
+//! Crashes at random moments under random load: every acknowledged record is there, every log a
+//! prefix.
 
 use super::*;
 use crate::io::sim::{self, Crash, Disk, SimDisk};
@@ -9,7 +10,8 @@ use std::time::Duration;
 const LOGS_COUNT: usize = 3;
 const LIVES_COUNT: usize = 4;
 
-/// What a log was given: by base offset, the batch's body; and up to where it was told that it is safe.
+/// What a log was given: by base offset, the batch's body; and up to where it was told that it is
+/// safe.
 #[derive(Default)]
 struct Model {
     given: BTreeMap<i64, Body>,
@@ -131,7 +133,8 @@ async fn one_life(io: &Io, models: Models, random: &mut fastrand::Rng, load: Rc<
     io.sleep(Duration::from_micros(random.u64(100..60_000))).await;
 }
 
-/// Goal: no crash loses what was acknowledged. Method: random load, schedule, moment and crash, by seed.
+/// Goal: no crash loses what was acknowledged. Method: random load, schedule, moment and crash, by
+/// seed.
 #[test]
 fn a_crash_at_any_moment_loses_nothing_acknowledged() {
     for seed in 0..60 {

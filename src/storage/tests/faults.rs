@@ -41,8 +41,8 @@ fn a_torn_tail_is_cut_at_every_512_bytes() {
     }
 }
 
-/// Goal: after a failed write or flush nothing is acknowledged, others go on, and reopening serves what is
-/// durable. Method: fail one; append to it and to another log; reopen.
+/// Goal: after a failed write or flush nothing is acknowledged, others go on, and reopening serves
+/// what is durable. Method: fail one; append to it and to another log; reopen.
 #[test]
 fn a_failed_write_or_flush_fences_the_log() {
     for (seed, flush) in [(1, true), (2, false), (3, true), (4, false)] {
@@ -111,8 +111,8 @@ fn a_failed_shared_flush_fences_the_whole_group() {
     });
 }
 
-/// Goal: damage before valid batches is kept, fenced and named, before and after a restart; the rest is
-/// served. Method: turn over one byte of each class, in closed and open segments.
+/// Goal: damage before valid batches is kept, fenced and named, before and after a restart; the
+/// rest is served. Method: turn over one byte of each class, in closed and open segments.
 #[test]
 fn damage_in_the_middle_is_fenced_and_kept() {
     for (case, at_byte) in
@@ -154,8 +154,8 @@ fn damage_in_the_middle_is_fenced_and_kept() {
     }
 }
 
-/// Goal: a full disk costs the records under way and nothing else. Method: fill, read and cut meanwhile, make
-/// room, go on, restart.
+/// Goal: a full disk costs the records under way and nothing else. Method: fill, read and cut
+/// meanwhile, make room, go on, restart.
 #[test]
 fn appends_resume_when_space_returns() {
     sim::run(6, |io, disk| async move {

@@ -23,8 +23,8 @@ fn bodies(found: &[(i64, Vec<u8>)]) -> Vec<Body> {
     found.iter().map(|(_, bytes)| body(bytes)).collect()
 }
 
-/// Goal: memory and disk serve the same, across segments. Method: read all, in pieces of many sizes,
-/// with memory, without it, and after a restart without a clean stop.
+/// Goal: memory and disk serve the same, across segments. Method: read all, in pieces of many
+/// sizes, with memory, without it, and after a restart without a clean stop.
 #[test]
 fn what_was_appended_is_read_from_memory_and_from_disk() {
     sim::run(1, |io, _disk| async move {
@@ -79,7 +79,8 @@ fn a_read_gives_whole_batches_within_its_limits() {
     });
 }
 
-/// Goal: a batch larger than chunks and pieces comes back whole. Method: 5 MB, from memory and disk.
+/// Goal: a batch larger than chunks and pieces comes back whole. Method: 5 MB, from memory and
+/// disk.
 #[test]
 fn a_batch_of_many_pieces_is_read_whole() {
     sim::run(3, |io, _disk| async move {
@@ -100,8 +101,8 @@ fn a_batch_of_many_pieces_is_read_whole() {
     });
 }
 
-/// Goal: a clean stop makes the start read nothing, and the log goes on. Method: stop, start, append,
-/// into the middle of a block that only the disk has; several times.
+/// Goal: a clean stop makes the start read nothing, and the log goes on. Method: stop, start,
+/// append, into the middle of a block that only the disk has; several times.
 #[test]
 fn a_log_goes_on_after_a_clean_stop() {
     sim::run(4, |io, disk| async move {
@@ -139,15 +140,17 @@ fn a_log_goes_on_after_a_clean_stop() {
 /// Every entry of an offset index names a batch by its last offset, as kafka-dump-log checks.
 fn check_index(log: &[u8], index: &[u8], base_offset: i64) {
     for entry in index.chunks(8) {
-        let relative = u32::from_be_bytes(entry[..4].try_into().unwrap());
-        let position = u32::from_be_bytes(entry[4..].try_into().unwrap()) as usize;
-        let head = Head::parse_slice(&log[position..]).unwrap();
+        let relative = u32::from_be_bytes(entry[..4].try_into().expect("indexes are whole"));
+        let position =
+            u32::from_be_bytes(entry[4..].try_into().expect("indexes are whole")) as usize;
+        let head = Head::parse_slice(&log[position..]).expect("indexes are whole");
         assert_eq!(head.last_offset(), base_offset + i64::from(relative));
     }
     assert!(log.len() < 3_000 || !index.is_empty());
 }
 
-/// Goal: a cut removes exactly the rest, also after a restart. Method: cut at random places, append others.
+/// Goal: a cut removes exactly the rest, also after a restart. Method: cut at random places, append
+/// others.
 #[test]
 fn a_cut_log_ends_at_the_cut() {
     for seed in 0..12_u64 {
@@ -182,8 +185,8 @@ fn a_cut_log_ends_at_the_cut() {
     }
 }
 
-/// Goal: retention keeps what the settings say, moves the start durably and recycles one file. Method: by
-/// bytes, by time, by DeleteRecords; a slice that a reader holds stays good.
+/// Goal: retention keeps what the settings say, moves the start durably and recycles one file.
+/// Method: by bytes, by time, by DeleteRecords; a slice that a reader holds stays good.
 #[test]
 fn old_segments_go_and_their_files_serve_again() {
     sim::run(6, |io, disk| async move {
@@ -258,8 +261,8 @@ fn records(codec: Codec, timestamps: &[i64]) -> Vec<u8> {
     builder.finish()
 }
 
-/// Goal: a look-up by time finds the record, not only its batch. Method: batches of every codec whose
-/// timestamps are known, over several segments, from memory and disk.
+/// Goal: a look-up by time finds the record, not only its batch. Method: batches of every codec
+/// whose timestamps are known, over several segments, from memory and disk.
 #[test]
 fn the_first_record_at_or_after_a_time_is_found() {
     sim::run(8, |io, _disk| async move {

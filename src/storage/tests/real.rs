@@ -11,8 +11,8 @@ fn real_dir() -> tempfile::TempDir {
     tempfile::tempdir_in(root).expect("a temporary directory")
 }
 
-/// Goal: the real disk does what the simulated one does. Method: append, read back from memory and disk, stop
-/// cleanly, start, append into a partial block, start again without a clean stop.
+/// Goal: the real disk does what the simulated one does. Method: append, read back from memory and
+/// disk, stop cleanly, start, append into a partial block, start again without a clean stop.
 #[test]
 fn a_real_disk_keeps_a_log() {
     let dir = real_dir();
@@ -81,6 +81,86 @@ fn a_real_disk_recycles_segments() {
         assert_eq!(read_from(&log, log.start_offset(), 1 << 20).await.unwrap(), kept);
         log.delete().await.unwrap();
         assert!(!io.exists(&path).await);
+    })
+    .expect("io_uring is usable");
+}
+
+/// What one load came to, for a person to read.
+fn report(what: &str, bytes: u64, count: u64, took: Duration, mut times_us: Vec<u64>) {
+    times_us.sort_unstable();
+    let at = |share: f64| times_us[(share * (times_us.len() - 1) as f64) as usize];
+    println!(
+        "{what}: {:.0} MB/s, {:.1} thousand/s, p50 {} us, p99 {} us",
+        bytes as f64 / took.as_secs_f64() / 1e6,
+        count as f64 / took.as_secs_f64() / 1e3,
+        at(0.5),
+        at(0.99)
+    );
+}
+
+/// Appends `bytes` at a time from `writers_count` tasks over `logs` for `time`; each waits for its
+/// flush.
+async fn load(io: &Io, logs: &[Log], writers_count: usize, bytes: usize, time: Duration) {
+    let began = io.clock().monotonic();
+    let times: Rc<std::cell::RefCell<Vec<u64>>> = Rc::default();
+    let done = Rc::new(std::cell::Cell::new(0));
+    for writer in 0..writers_count {
+        let (io, log, times) = (io.clone(), logs[writer % logs.len()].clone(), times.clone());
+        let done = done.clone();
+        io.clone().spawn(async move {
+            let one = batch(bytes, 1, 0, 1);
+            while io.clock().monotonic() - began < time {
+                let start = io.clock().monotonic();
+                log.wait_room().await;
+                put(&log, &one).await.expect("a healthy disk");
+                let took = io.clock().monotonic() - start;
+                times.borrow_mut().push(took.as_micros() as u64);
+            }
+            done.set(done.get() + 1);
+        });
+    }
+    while done.get() < writers_count {
+        io.sleep(Duration::from_millis(1)).await;
+    }
+    let took = io.clock().monotonic() - began;
+    let times = times.take();
+    let count = times.len() as u64;
+    let what = format!("{} logs, {writers_count} writers, {bytes} bytes", logs.len());
+    report(&what, count * bytes as u64, count, took, times);
+}
+
+/// Goal: figures of storage alone, without sockets. Method: the loads of the data path, then a cold
+/// read.
+#[test]
+#[ignore = "takes the whole disk for half a minute; run it alone, in a release build"]
+fn measure_a_real_disk() {
+    let dir = real_dir();
+    let root = dir.path().to_path_buf();
+    io::run_one(|io| async move {
+        let committer = committer(&io);
+        let mut logs = Vec::new();
+        for number in 0..16 {
+            let path = root.join(format!("words-{number}"));
+            let config = LogConfig::default();
+            logs.push(open_at(&io, &committer, &path, &config).await.expect("it opens").0);
+        }
+        let time = Duration::from_secs(3);
+        load(&io, &logs[..1], 1, 4096, time).await;
+        load(&io, &logs, 32, 160, time).await;
+        load(&io, &logs, 32, 16_000, time).await;
+        load(&io, &logs, 8, 1 << 20, time).await;
+        load(&io, &logs, 16, 1 << 20, time).await;
+        let log = &logs[0];
+        forget_memory(log);
+        let began = io.clock().monotonic();
+        let (mut from, mut bytes) = (log.start_offset(), 0);
+        while from < log.end_offset() {
+            let read = log.read(from, 1 << 20, log.end_offset(), true).await.expect("it reads");
+            (from, bytes) = (read.next_offset, bytes + read.bytes as u64);
+        }
+        let took = io.clock().monotonic() - began;
+        report("cold read of one log", bytes, 1, took, vec![0]);
+        io.sleep(Duration::from_millis(100)).await;
     })
     .expect("io_uring is usable");
 }
