@@ -137,7 +137,8 @@ fn measure_a_real_disk() {
     let dir = real_dir();
     let root = dir.path().to_path_buf();
     io::run_one(|io| async move {
-        let committer = committer(&io);
+        let metrics = Rc::new(ShardMetrics::default());
+        let committer = Committer::new(&io, &metrics);
         let mut logs = Vec::new();
         for number in 0..16 {
             let path = root.join(format!("words-{number}"));
@@ -145,11 +146,15 @@ fn measure_a_real_disk() {
             logs.push(open_at(&io, &committer, &path, &config).await.expect("it opens").0);
         }
         let time = Duration::from_secs(3);
-        load(&io, &logs[..1], 1, 4096, time).await;
-        load(&io, &logs, 32, 160, time).await;
-        load(&io, &logs, 32, 16_000, time).await;
-        load(&io, &logs, 8, 1 << 20, time).await;
-        load(&io, &logs, 16, 1 << 20, time).await;
+        for (logs_count, writers_count, bytes) in
+            [(1, 1, 4096), (16, 32, 160), (16, 32, 16_000), (16, 8, 1 << 20), (16, 16, 1 << 20)]
+        {
+            let before = (metrics.writes.get(), metrics.flushes.get());
+            load(&io, &logs[..logs_count], writers_count, bytes, time).await;
+            let writes_count = metrics.writes.get() - before.0;
+            let flushes_count = metrics.flushes.get() - before.1;
+            println!("  {writes_count} writes, {flushes_count} flushes");
+        }
         let log = &logs[0];
         forget_memory(log);
         let began = io.clock().monotonic();
