@@ -69,6 +69,19 @@
 //!   brokers in `cluster/settings/broker.rs`; `cluster/settings/layers.rs` says which layer wins,
 //!   `cluster/settings/values.rs` is what the program reads.
 //!
+//! # `coordinator/`: consumer groups and their offsets
+//! Requests and time in, replies and records of `__consumer_offsets` out; no I/O, no clock.
+//! **Invariant:** no reply leaves before everything that it tells of is durable.
+//! - `coordinator/records.rs`: Kafka's own record formats. `coordinator/load.rs`: back from them.
+//! - `coordinator/groups.rs`: a group of either protocol; describing, listing, deleting.
+//! - `coordinator/classic/join.rs`, `coordinator/classic/rebalance.rs`,
+//!   `coordinator/classic/sync.rs`: the classic protocol; `coordinator/classic/tests.rs` has its
+//!   rules. `coordinator/subscription.rs`: what consumers tell each other in it.
+//! - `coordinator/offsets.rs`: commits, fetches, and how offsets end.
+//! - `coordinator/replies.rs`: answers that own what they say. `coordinator/settings.rs`,
+//!   `coordinator/topics.rs`: what a coordinator is told. `coordinator/random.rs`: member ids.
+//!   `coordinator/harness.rs`: virtual time for its tests.
+//!
 //! # `shard/`: one core's share of the node
 //! Replicas, and the messages between shards. **Invariant:** a replica lives on one shard and no
 //! other thread touches it; appends keep the order in which they were handed in.
@@ -112,6 +125,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod consensus;
+pub mod coordinator;
 pub mod io;
 pub mod node;
 pub mod protocol;

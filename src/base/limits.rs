@@ -59,5 +59,36 @@ pub const CLIENT_BATCH_BYTES_MAX: usize = 1024 * MIB;
 /// Longest line that `ringmain produce` takes for a record, bytes.
 pub const CLIENT_LINE_BYTES_MAX: usize = 64 * MIB;
 
+/// Most groups of one partition of `__consumer_offsets`: an empty one occupies about 1 KiB, so a
+/// partition stays below 100 MiB with it.
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 100_000;
+
+/// Most members of a group, and as many again that were given an id and have not joined with it. A
+/// rebalance costs time in proportion.
+pub const GROUP_MEMBERS_COUNT_MAX: usize = 10_000;
+
+/// Most bytes of protocols and their metadata that a member of a group may bring: room for ten
+/// thousand topic names of the longest kind, and for what it owns of them.
+pub const GROUP_MEMBER_BYTES_MAX: usize = 4 * MIB;
+
+/// Most bytes of metadata of all members of a group, and most bytes of their assignments: what its
+/// leader is told in one answer, and what one record of the group holds.
+pub const GROUP_BYTES_MAX: usize = 32 * MIB;
+
+/// Most protocols that a member of a classic group may offer; clients have four to choose from.
+pub const GROUP_PROTOCOLS_COUNT_MAX: usize = 100;
+
+/// Most topics that a member under the consumer protocol subscribes to by name.
+pub const GROUP_TOPICS_COUNT_MAX: usize = 50_000;
+
+/// Longest regular expression of a subscription, bytes, and the most that one is compiled to.
+pub const GROUP_REGEX_BYTES_MAX: usize = 16 * KIB;
+/// See [`GROUP_REGEX_BYTES_MAX`].
+pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
+
+/// Most partitions whose offsets one group keeps: Kafka has no bound; this is 5 times the most
+/// partitions of a cluster here, for topics that come and go.
+pub const GROUP_OFFSETS_COUNT_MAX: usize = 1_000_000;
+
 const _: () = assert!(DIRECT_ALIGN_BYTES.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "index positions are u32");
