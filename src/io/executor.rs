@@ -73,9 +73,9 @@ impl Drop for TaskGuard {
 }
 
 impl Shard {
-    fn start(bell: Arc<Bell>, memory_bytes: usize) -> io::Result<(Rc<Shard>, [JoinHandle<()>; 4])> {
-        let ring = Ring::new().map_err(explain_ring_error)?;
+    fn start(bell: Arc<Bell>, memory_bytes: usize) -> io::Result<(Rc<Shard>, [JoinHandle<()>; 3])> {
         let watch = BellWatch::new(bell);
+        let ring = Ring::new(watch.clone()).map_err(explain_ring_error)?;
         let shard = Rc::new(Shard {
             ring: ring.clone(),
             memory: Memory::new(memory_bytes, watch.clone()),
@@ -90,7 +90,6 @@ impl Shard {
         let own_tasks = [
             glommio::spawn_local(ring.clone().run_flusher()).detach(),
             glommio::spawn_local(ring.run_reaper()).detach(),
-            glommio::spawn_local(shard.clone().run_bell()).detach(),
             glommio::spawn_local(shard.clone().run_heartbeat()).detach(),
         ];
         Ok((shard, own_tasks))
@@ -159,18 +158,6 @@ impl Shard {
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    async fn run_bell(self: Rc<Shard>) {
-        let fd = self.watch.bell.raw_fd().expect("a shard's bell is an eventfd");
-        while !self.stopping.get() {
-            let result = self.ring.read_eventfd(fd).await;
-            if result < 0 && !self.stopping.get() {
-                panic!("a shard's bell cannot be read: error {}", -result);
-            }
-            self.watch.bell.clear();
-            self.watch.wake_all();
-        }
-    }
-
     async fn run_heartbeat(self: Rc<Shard>) {
         let heartbeat = Heartbeat::new();
         let mut seen_count = 0;
@@ -195,7 +182,7 @@ impl Shard {
     }
 
     /// Ends all tasks, waits until nothing is in flight, ends the runtime's own tasks.
-    async fn end(self: Rc<Shard>, own_tasks: [JoinHandle<()>; 4]) {
+    async fn end(self: Rc<Shard>, own_tasks: [JoinHandle<()>; 3]) {
         self.stopping.set(true);
         loop {
             let handles: Vec<_> =

@@ -1,7 +1,7 @@
 //! Waking a shard from another thread: one bell a shard, rung by a mailbox, a freed buffer or a signal.
 //!
-//! A bell is an eventfd that the shard reads through its ring. Rings between two looks of the shard
-//! are one system call: `rung` is set by the first and cleared before the shard looks. Whoever waits
+//! A bell is the eventfd on which a shard's ring also signals completions. Rings between two looks of
+//! the shard are one system call: `rung` is set by the first and cleared before the shard looks. Whoever waits
 //! keeps its condition in memory of its own (a queue, a counter) and only learns "look again" here.
 //! **Invariant:** a condition that was made true before `ring` is seen by every watcher after it.
 
@@ -26,7 +26,7 @@ enum BellKind {
 }
 
 impl Bell {
-    /// A bell that a ring can read.
+    /// A bell that a shard's ring can share.
     pub fn eventfd() -> io::Result<Arc<Bell>> {
         let kind = BellKind::Eventfd(new_eventfd()?);
         Ok(Arc::new(Bell { rung: AtomicBool::new(false), kind }))
@@ -53,17 +53,15 @@ impl Bell {
         }
     }
 
-    /// The eventfd to read; none in the simulation.
-    pub fn raw_fd(&self) -> Option<RawFd> {
+    /// What the shard waits on.
+    ///
+    /// # Panics
+    /// In the simulation, where there is none.
+    pub fn eventfd_of_shard(&self) -> &OwnedFd {
         match &self.kind {
-            BellKind::Eventfd(fd) => Some(fd.as_raw_fd()),
-            BellKind::Waker(_) => None,
+            BellKind::Eventfd(fd) => fd,
+            BellKind::Waker(_) => unreachable!("a simulated bell is a waker"),
         }
-    }
-
-    /// Allows the next ring; called before the conditions are looked at.
-    pub fn clear(&self) {
-        self.rung.store(false, Ordering::SeqCst);
     }
 
     /// Resolves when a simulated bell was rung; clears it.
@@ -100,6 +98,16 @@ impl BellWatch {
         if !watchers.iter().any(|known| known.will_wake(waker)) {
             watchers.push(waker.clone());
         }
+    }
+
+    /// Allows the next ring and wakes every watcher, if the bell was rung; returns whether it was.
+    pub fn wake_if_rung(&self) -> bool {
+        // The flag goes first: a ring from now on is a new one.
+        let rung = self.bell.rung.swap(false, Ordering::SeqCst);
+        if rung {
+            self.wake_all();
+        }
+        rung
     }
 
     /// Wakes every watcher: called by the shard after the bell was cleared.

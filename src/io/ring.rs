@@ -7,7 +7,10 @@
 //!
 //! Tasks queue submissions; the `flusher` task, woken by the first of a batch and run after the tasks
 //! that are already runnable, hands all of them to the kernel in one call. The `reaper` task waits for
-//! completions: glommio parks on its own rings, so it reads the eventfd that is registered here.
+//! completions and for the shard's bell: glommio parks on its own rings, so it reads the one eventfd
+//! that is registered here and that other threads write to. (A bell of its own, read through this ring,
+//! would be late by milliseconds: the kernel does not signal a ring's eventfd from within a write to
+//! another eventfd, but defers that to an RCU callback.)
 //!
 //! Traps that shape this file: `IOSQE_IO_DRAIN` deadlocks with deferred task work, so nothing drains;
 //! the eventfd is silent while a drain runs and completions are looked for again after it is armed
@@ -16,7 +19,7 @@
 //! **Invariant:** a slot is freed at its last completion and nowhere else.
 
 use super::memory::{Buffer, Slice};
-use super::notify::{new_eventfd, signal_eventfd};
+use super::notify::{BellWatch, signal_eventfd};
 use glommio::io::BufferedFile;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::cell::{Cell, RefCell};
@@ -57,7 +60,6 @@ pub(super) enum Keep {
     Nothing,
     Buffer(Buffer),
     Gather(Box<Gather>),
-    Word(#[expect(dead_code, reason = "only the kernel writes to it")] Box<u64>),
     Address(#[expect(dead_code, reason = "only the kernel reads it")] Box<libc::sockaddr_storage>),
 }
 
@@ -171,18 +173,19 @@ pub(super) struct Ring {
     armed: Cell<bool>,
     stopping: Cell<bool>,
     flusher: RefCell<Option<Waker>>,
-    eventfd: OwnedFd,
+    watch: Rc<BellWatch>,
     live: [Cell<usize>; 3],
     completions_count: Cell<u64>,
     enters_count: Cell<u64>,
 }
 
 impl Ring {
-    /// A ring of the calling thread, which alone may use it.
+    /// A ring of the calling thread, which alone may use it. It signals its completions on the
+    /// eventfd of `watch`'s bell.
     ///
     /// # Errors
     /// What the kernel says: ENOSYS or EPERM where io_uring is switched off.
-    pub fn new() -> io::Result<Rc<Ring>> {
+    pub fn new(watch: Rc<BellWatch>) -> io::Result<Rc<Ring>> {
         let mut builder = IoUring::builder();
         builder
             .setup_cqsize(COMPLETION_ENTRIES)
@@ -190,8 +193,7 @@ impl Ring {
             .setup_defer_taskrun()
             .setup_taskrun_flag();
         let ring = builder.build(ENTRIES)?;
-        let eventfd = new_eventfd()?;
-        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        ring.submitter().register_eventfd(watch.bell.eventfd_of_shard().as_raw_fd())?;
         Ok(Rc::new(Ring {
             ring: RefCell::new(ring),
             slots: RefCell::default(),
@@ -200,7 +202,7 @@ impl Ring {
             armed: Cell::new(false),
             stopping: Cell::new(false),
             flusher: RefCell::new(None),
-            eventfd,
+            watch,
             live: Default::default(),
             completions_count: Cell::new(0),
             enters_count: Cell::new(0),
@@ -243,18 +245,6 @@ impl Ring {
         let (op, entry) = self.claim(submission, true, true);
         self.push(entry, None);
         op
-    }
-
-    /// Reads the 8 bytes of an eventfd that outlives the ring's use of it.
-    pub async fn read_eventfd(self: &Rc<Ring>, fd: i32) -> i32 {
-        let mut word = Box::new(0u64);
-        let start = (&raw mut *word).cast();
-        let entry = opcode::Read::new(types::Fd(fd), start, 8).build();
-        let keep = Keep::Word(word);
-        let on_drop = OnDrop::Cancel;
-        let submission = Submission { entry, keep, descriptor: None, on_drop, notes: None };
-        // SAFETY: the word is boxed and kept; the shard's bell outlives its ring.
-        unsafe { self.submit(submission) }.await.0
     }
 
     fn claim(
@@ -492,13 +482,15 @@ impl Ring {
 
     /// The task that waits for completions: run it on the shard's executor until `stop`.
     pub async fn run_reaper(self: Rc<Ring>) {
-        let fd = self.eventfd.try_clone().expect("a descriptor for the shard's ring");
-        let fd = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        let fd = self.watch.bell.eventfd_of_shard().try_clone();
+        let fd =
+            std::os::fd::IntoRawFd::into_raw_fd(fd.expect("a descriptor for the shard's ring"));
         // SAFETY: the descriptor was just duplicated for this and is owned by the file.
         let eventfd = unsafe { BufferedFile::from_raw_fd(fd) };
         while !self.stopping.get() {
             self.arm();
-            if self.has_completions() {
+            let rung = self.watch.wake_if_rung();
+            if rung || self.has_completions() {
                 self.disarm();
                 self.flush();
                 super::executor::yield_once().await;
@@ -506,6 +498,7 @@ impl Ring {
             }
             self.wait(&eventfd).await;
             self.disarm();
+            self.watch.wake_if_rung();
             self.flush();
         }
         if let Err(error) = eventfd.close().await {
@@ -529,7 +522,7 @@ impl Ring {
         if let Some(waker) = flusher {
             waker.wake();
         }
-        signal_eventfd(self.eventfd.as_raw_fd());
+        signal_eventfd(self.watch.bell.eventfd_of_shard().as_raw_fd());
     }
 }
 
