@@ -101,8 +101,8 @@
 //!   before.
 //! - `server/handlers/`: a file a request, and the only place of Kafka's error codes.
 //!   The data path: `server/handlers/produce.rs`, `server/handlers/fetch.rs`,
-//!   `server/handlers/list_offsets.rs`, `server/handlers/offset_for_leader_epoch.rs`, both with
-//!   `server/handlers/offsets.rs`.
+//!   `server/handlers/list_offsets.rs`, `server/handlers/offset_for_leader_epoch.rs`,
+//!   `server/handlers/delete_records.rs`, all three with `server/handlers/offsets.rs`.
 //!   What there is: `server/handlers/api_versions.rs`, `server/handlers/metadata.rs`,
 //!   `server/handlers/describe_cluster.rs`, `server/handlers/describe_topic_partitions.rs`,
 //!   `server/handlers/describe_configs.rs`.

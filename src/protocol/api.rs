@@ -85,7 +85,7 @@ pub const TABLE: &[Api] = &[
     row(ApiKey::ApiVersions, "ApiVersions", 0, 5, Some(3), SERVED),
     row(ApiKey::CreateTopics, "CreateTopics", 2, 7, Some(5), SERVED),
     row(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, Some(4), SERVED),
-    row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, Some(2), CODED),
+    row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, Some(2), SERVED),
     row(ApiKey::InitProducerId, "InitProducerId", 0, 6, Some(2), CODED),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, Some(4), SERVED),
     row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, Some(4), SERVED),

@@ -141,6 +141,7 @@ impl AloneRequest {
             ApiKey::ListOffsets => handlers::list_offsets::handle(&request).await?,
             ApiKey::CreateTopics => handlers::create_topics::handle(&request).await?,
             ApiKey::DeleteTopics => handlers::delete_topics::handle(&request).await?,
+            ApiKey::DeleteRecords => handlers::delete_records::handle(&request).await?,
             ApiKey::CreatePartitions => handlers::create_partitions::handle(&request).await?,
             ApiKey::DescribeConfigs => handlers::describe_configs::handle(&request)?,
             ApiKey::AlterConfigs => handlers::alter_configs::handle(&request).await?,

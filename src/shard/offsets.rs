@@ -1,4 +1,5 @@
-//! Questions about the ends of logs of one shard: offsets by place or time, ends of leader epochs.
+//! Questions about the ends of logs of one shard: offsets by place or time, ends of leader epochs;
+//! and the one order that is given in the same way, to move the start of a log forward.
 
 use super::fetch::{FetchError, check_epoch};
 use super::state::Shard;
@@ -18,6 +19,9 @@ pub enum OffsetQuery {
     AtOrAfter(i64),
     /// Where this leader epoch ended.
     EpochEnd(LeaderEpoch),
+    /// The first offset that is kept, once everything before this one is given up; `None`: before
+    /// the high watermark. Durable when it is answered.
+    DeleteBefore(Option<Offset>),
 }
 
 /// One question.
@@ -74,6 +78,15 @@ async fn offset(shard: &Rc<Shard>, part: &OffsetPart) -> Result<FoundOffset, Fet
         OffsetQuery::EpochEnd(epoch) if epoch == current => Some(plain(log.end_offset(), current)),
         OffsetQuery::EpochEnd(epoch) => {
             log.epoch_end_offset(epoch).map(|(epoch, end)| plain(end, epoch))
+        }
+        OffsetQuery::DeleteBefore(offset) => {
+            let end = replica.high_watermark();
+            let offset = offset.unwrap_or(end);
+            if offset > end {
+                return Err(FetchError::OutOfRange { offset, start: log.start_offset(), end });
+            }
+            let start = log.advance_start_offset(offset).await;
+            Some(plain(start.map_err(|error| FetchError::Storage(error.to_string()))?, current))
         }
     };
     Ok(found.unwrap_or(FoundOffset::NONE))

@@ -23,6 +23,7 @@ import org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -88,6 +89,7 @@ public final class ClientCheck {
         run("more partitions", check::morePartitions);
         run("describe configs", check::describeConfigs);
         run("describe cluster", check::describeCluster);
+        run("delete records", check::deleteRecords);
         run("delete topics by name and by id", check::deleteTopics);
         run("a topic created again is empty", check::createdAgain);
         check.admin.close();
@@ -400,6 +402,29 @@ public final class ClientCheck {
         equal(node.host() + ":" + node.port(), bootstrap, "the node's address");
         require(cluster.nodes().get().contains(cluster.controller().get()), "a controller");
         equal(admin.describeCluster().clusterId().get(), cluster.clusterId().get(), "same id");
+    }
+
+    private void deleteRecords() throws Exception {
+        String topic = newTopic("records", 1, Map.of());
+        fill(topic, 0, 100);
+        equal(deleteBefore(topic, 40), 40L, "low watermark");
+        equal(deleteBefore(topic, 10), 40L, "it does not go back");
+        try (var consumer = consumer(Map.of("auto.offset.reset", "earliest"))) {
+            var partition = new TopicPartition(topic, 0);
+            consumer.assign(List.of(partition));
+            consumer.seek(partition, 0);
+            equal(read(consumer, 60).get(partition).get(0).offset(), 40L, "first offset left");
+        }
+        refused(org.apache.kafka.common.errors.OffsetOutOfRangeException.class,
+                () -> deleteBefore(topic, 101));
+        equal(deleteBefore(topic, -1), 100L, "all");
+        equal(offset(topic, OffsetSpec.earliest()).offset(), 100L, "earliest");
+    }
+
+    private long deleteBefore(String topic, long offset) throws Exception {
+        var partition = new TopicPartition(topic, 0);
+        var before = Map.of(partition, RecordsToDelete.beforeOffset(offset));
+        return admin.deleteRecords(before).lowWatermarks().get(partition).get().lowWatermark();
     }
 
     private void deleteTopics() throws Exception {
