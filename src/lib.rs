@@ -86,7 +86,8 @@
 //! Replicas, and the messages between shards. **Invariant:** a replica lives on one shard and no
 //! other thread touches it; appends keep the order in which they were handed in.
 //! - `shard/state.rs`: the shard: its image, its replicas, opened and closed as images change.
-//!   `shard/placement.rs`: which shard owns a partition.
+//!   `shard/placement.rs`: which shard owns a partition. `shard/strays.rs`: directories of no
+//!   topic.
 //! - `shard/replica.rs`: one partition: checks batches, appends them, lets them wait for room.
 //! - `shard/produce.rs`, `shard/fetch.rs`, `shard/offsets.rs`: a shard's part of a request.
 //! - `shard/mailbox.rs`: what shards ask of each other; `shard/calls.rs` finds the callers again.

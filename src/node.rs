@@ -20,6 +20,7 @@ use crate::shard::mailbox::{
 };
 use crate::shard::signal::Flag;
 use crate::shard::state::{Control, NodeFacts, Shard};
+use crate::shard::strays;
 use crate::storage::{Budgets, CleanLog, Committer, DataDir, DataDirError};
 use std::collections::HashMap;
 use std::io;
@@ -52,6 +53,8 @@ pub enum NodeError {
     Listen { address: SocketAddr, cause: io::Error },
     #[error("the cluster's metadata cannot be used: {0}")]
     Metadata(String),
+    #[error("the data directory cannot be cleaned up: {0}")]
+    Strays(io::Error),
     #[error("this broker cannot be registered: {0}")]
     Register(#[from] ChangeError),
     #[error("signals cannot be received: {0}")]
@@ -266,7 +269,11 @@ async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> Result<Vec<Clea
     // Every image follows a change of this node's own, and that hands it out itself.
     let controller = Controller::open(&shard.io, config, |_| ()).await;
     let controller = controller.map_err(|error| NodeError::Metadata(error.to_string()))?;
-    distribute(shard, &controller.image()).await;
+    let image = controller.image();
+    let data_dir = &start.settings.data_dir;
+    let set_aside = strays::set_aside(&shard.io, data_dir, &image, &start.clean).await;
+    set_aside.map_err(NodeError::Strays)?;
+    distribute(shard, &image).await;
     let control = ControlHere { shard: shard.clone(), controller: controller.clone() };
     shard.set_control(Box::new(control));
     let stop_accepting = Rc::new(Flag::default());

@@ -560,6 +560,11 @@ impl Slice {
         Slice { owner: self.owner.clone(), start, bytes: range.end - range.start }
     }
 
+    /// Whether the bytes came out of a `Vec`: somebody put them together, they are no buffer's.
+    pub fn is_on_heap(&self) -> bool {
+        matches!(self.owner.as_deref(), Some(Owner::Heap(_)))
+    }
+
     /// Whether `next` begins in memory where this one ends, in the same buffer.
     pub(super) fn is_followed_by(&self, next: &Slice) -> bool {
         let same = match (&self.owner, &next.owner) {

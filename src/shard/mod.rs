@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`state`] is the shard; [`replica`] one partition on it; [`produce`], [`fetch`]
 //! and [`offsets`] serve the shard's part of a request; [`mailbox`] carries them between shards
-//! with [`calls`]; [`placement`] says who owns what; [`signal`] wakes tasks and bounds bytes.
+//! with [`calls`]; [`placement`] says who owns what; [`strays`] clears the data directory;
+//! [`signal`] wakes tasks and bounds bytes.
 #![forbid(unsafe_code)]
 
 pub mod calls;
@@ -14,3 +15,4 @@ pub mod produce;
 pub mod replica;
 pub mod signal;
 pub mod state;
+pub mod strays;

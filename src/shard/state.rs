@@ -17,6 +17,7 @@ use crate::storage::{CleanLog, Committer, Log, OpenLog, StorageError};
 use futures_util::stream::{self, StreamExt as _};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,6 +29,8 @@ use std::time::Duration;
 const LOGS_AT_ONCE: usize = 32;
 /// Time between two looks for logs that failed and may be opened anew.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two lines about a long recovery.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// A shard's requests in flight may hold one part in so many of its memory; the rest is for tails
 /// and reads.
 const REQUESTS_MEMORY_SHARE: usize = 4;
@@ -290,8 +293,23 @@ impl Shard {
                 }
             }
         }
-        let mut opening = stream::iter(missing).buffer_unordered(LOGS_AT_ONCE);
-        while opening.next().await.is_some() {}
+        self.open_all(missing).await;
+    }
+
+    /// Opens logs, many at a time, and says how far it is where a recovery takes long.
+    async fn open_all(&self, opening: Vec<impl Future<Output = ()>>) {
+        let count = opening.len();
+        let mut opening = stream::iter(opening).buffer_unordered(LOGS_AT_ONCE);
+        let mut opened_count = 0;
+        let clock = self.io.clock();
+        let mut told = clock.monotonic();
+        while opening.next().await.is_some() {
+            opened_count += 1;
+            if clock.monotonic().saturating_sub(told) >= PROGRESS_INTERVAL {
+                told = clock.monotonic();
+                tracing::info!(shard = %self.id, "opened {opened_count} of {count} partitions");
+            }
+        }
     }
 
     async fn open_replica(

@@ -130,6 +130,9 @@ async fn serve(request: Request, context: Context, limits: Limits, committed: bo
     }
     let answer = answer(&request, &context, reads, committed);
     metrics.fetch_bytes.add(answer.slices.iter().map(|slice| slice.len() as u64).sum());
+    // Logs hand out parts of their buffers: records on the heap were copied there by somebody.
+    let copied = answer.slices.iter().filter(|slice| slice.is_on_heap());
+    metrics.fetch_copied_bytes.add(copied.map(|slice| slice.len() as u64).sum());
     Outcome::Answer(answer)
 }
 
