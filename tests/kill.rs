@@ -354,11 +354,8 @@ impl Connection {
     }
 
     fn send_produce(&mut self, partition: usize, records: &[u8]) -> io::Result<()> {
-        let data = PartitionProduceData {
-            index: partition as i32,
-            records: Records::Bytes(records),
-            ..PartitionProduceData::default()
-        };
+        let data =
+            PartitionProduceData { index: partition as i32, records: Records::Bytes(records) };
         let topic = TopicProduceData {
             name: TOPIC,
             partition_data: vec![data],
