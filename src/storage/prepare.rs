@@ -171,8 +171,8 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
     Ok(())
 }
 
-/// How far ahead to prepare: as much again as the segment holds, so that preparing costs at most what
-/// was written; some writes' worth at least.
+/// How far ahead to prepare: as much again as the segment holds, so that preparing costs at most
+/// what was written; some writes' worth at least.
 fn next_step(log: &LogCell, segment: &Segment, bytes_max: u64) -> u64 {
     let mut state = log.state.borrow_mut();
     let least = (state.write_bytes_mean * 4).max(STEP_BYTES_MIN).next_power_of_two();

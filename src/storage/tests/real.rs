@@ -129,6 +129,21 @@ async fn load(io: &Io, logs: &[Log], writers_count: usize, bytes: usize, time: D
     report(&what, count * bytes as u64, count, took, times);
 }
 
+/// Reads a whole log from the disk, as a consumer that catches up does.
+async fn read_cold(io: &Io, log: &Log) {
+    forget_memory(log);
+    let began = io.clock().monotonic();
+    let (mut from, mut bytes, mut times) = (log.start_offset(), 0, Vec::new());
+    while from < log.end_offset() {
+        let start = io.clock().monotonic();
+        let read = log.read(from, 1 << 20, log.end_offset(), true).await.expect("it reads");
+        (from, bytes) = (read.next_offset, bytes + read.bytes as u64);
+        times.push((io.clock().monotonic() - start).as_micros() as u64);
+    }
+    let took = io.clock().monotonic() - began;
+    report("cold read of one log", bytes, times.len() as u64, took, times);
+}
+
 /// Goal: figures of storage alone, without sockets. Method: the loads of the data path, then a cold
 /// read.
 #[test]
@@ -137,34 +152,38 @@ fn measure_a_real_disk() {
     let dir = real_dir();
     let root = dir.path().to_path_buf();
     io::run_one(|io| async move {
-        let metrics = Rc::new(ShardMetrics::default());
-        let committer = Committer::new(&io, &metrics);
-        let mut logs = Vec::new();
-        for number in 0..16 {
-            let path = root.join(format!("words-{number}"));
-            let config = LogConfig::default();
-            logs.push(open_at(&io, &committer, &path, &config).await.expect("it opens").0);
-        }
         let time = Duration::from_secs(3);
-        for (logs_count, writers_count, bytes) in
+        let mut logs = Vec::new();
+        for (round, (logs_count, writers_count, bytes)) in
             [(1, 1, 4096), (16, 32, 160), (16, 32, 16_000), (16, 8, 1 << 20), (16, 16, 1 << 20)]
+                .into_iter()
+                .enumerate()
         {
-            let before = (metrics.writes.get(), metrics.flushes.get());
-            load(&io, &logs[..logs_count], writers_count, bytes, time).await;
-            let writes_count = metrics.writes.get() - before.0;
-            let flushes_count = metrics.flushes.get() - before.1;
-            println!("  {writes_count} writes, {flushes_count} flushes");
+            let metrics = Rc::new(ShardMetrics::default());
+            let committer = Committer::new(&io, &metrics);
+            logs.clear();
+            for number in 0..logs_count {
+                let path = root.join(format!("words{round}-{number}"));
+                let opened = open_at(&io, &committer, &path, &LogConfig::default()).await;
+                logs.push(opened.expect("it opens").0);
+            }
+            load(&io, &logs, writers_count, bytes, time).await;
+            let (write, flush) = (&metrics.write_time, &metrics.flush_time);
+            println!(
+                "  {} writes of p50 {} us, p99 {} us; {} groups of p50 {} us, p99 {} us; {} flushes",
+                write.count(),
+                write.quantile_us(0.5),
+                write.quantile_us(0.99),
+                flush.count(),
+                flush.quantile_us(0.5),
+                flush.quantile_us(0.99),
+                metrics.flushes.get()
+            );
+            io.sleep(Duration::from_secs(1)).await;
         }
-        let log = &logs[0];
-        forget_memory(log);
-        let began = io.clock().monotonic();
-        let (mut from, mut bytes) = (log.start_offset(), 0);
-        while from < log.end_offset() {
-            let read = log.read(from, 1 << 20, log.end_offset(), true).await.expect("it reads");
-            (from, bytes) = (read.next_offset, bytes + read.bytes as u64);
+        for _ in 0..3 {
+            read_cold(&io, &logs[0]).await;
         }
-        let took = io.clock().monotonic() - began;
-        report("cold read of one log", bytes, 1, took, vec![0]);
         io.sleep(Duration::from_millis(100)).await;
     })
     .expect("io_uring is usable");
