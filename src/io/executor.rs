@@ -1,10 +1,10 @@
 //! Shards: one pinned glommio executor each, with a ring, a memory pool, a bell and a heartbeat.
 //!
-//! What glommio 0.9.0 gets wrong is dealt with here: it can park with runnable tasks when its preempt
-//! timer fires early (`heartbeat` bounds that sleep); its default preempt timer of 100 ms makes
-//! I/O wait 200 ms behind a busy task (1 ms here); a panic in a task kills the executor (every task is
-//! caught); returning from the main future drops what is queued (`Shard::end` ends the tasks, lets
-//! file operations and sends complete, cancels the rest and only then returns).
+//! What glommio 0.9.0 gets wrong is dealt with here: it can park with runnable tasks when its
+//! preempt timer fires early (`heartbeat` bounds that sleep); its default preempt timer of 100 ms
+//! makes I/O wait 200 ms behind a busy task (1 ms here); a panic in a task kills the executor
+//! (every task is caught); returning from the main future drops what is queued (`Shard::end` ends
+//! the tasks, lets file operations and sends complete, cancels the rest and only then returns).
 //! **Invariant:** when a shard's thread ends no operation of it is in flight.
 
 use super::clock::Clock;
@@ -424,7 +424,8 @@ where
     error.map_or(Ok(values), Err)
 }
 
-/// Runs `main` on the calling thread with a runtime of its own: for command-line programs and tests.
+/// Runs `main` on the calling thread with a runtime of its own: for command-line programs and
+/// tests.
 ///
 /// Ends as a shard does: see [`run_shards`].
 ///

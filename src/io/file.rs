@@ -65,9 +65,9 @@ impl File {
 
     /// Writes all of `gather` at `position`: one operation. *Not* durable.
     ///
-    /// The kernel may stop a direct write early at a block boundary, out of space mostly. The rest is
-    /// then asked for once more, which either completes or says why; nothing is repeated after an
-    /// error. `gather` has at most [`GATHER_COUNT_MAX`] pieces and [`WRITE_BYTES_MAX`] bytes.
+    /// The kernel may stop a direct write early at a block boundary, out of space mostly. The rest
+    /// is then asked for once more, which either completes or says why; nothing is repeated after
+    /// an error. `gather` has at most [`GATHER_COUNT_MAX`] pieces and [`WRITE_BYTES_MAX`] bytes.
     ///
     /// # Errors
     /// Any part of the range may then have been written.
@@ -102,7 +102,8 @@ impl File {
         }
     }
 
-    /// Reserves space for `bytes` from the start; a smaller file grows to that size. Reads as zeroes.
+    /// Reserves space for `bytes` from the start; a smaller file grows to that size. Reads as
+    /// zeroes.
     ///
     /// # Errors
     /// Out of space, mostly.
@@ -146,8 +147,8 @@ impl File {
         }
     }
 
-    /// Closes this handle, the last one off the shard's thread: freeing the extents of a removed file
-    /// takes a while.
+    /// Closes this handle, the last one off the shard's thread: freeing the extents of a removed
+    /// file takes a while.
     pub async fn close(self) {
         match self.0 {
             FileKind::Real(file) => {
@@ -160,8 +161,8 @@ impl File {
         }
     }
 
-    /// Whether fdatasync of one file of this file system flushes the completed writes of all of them,
-    /// provided that those changed no metadata.
+    /// Whether fdatasync of one file of this file system flushes the completed writes of all of
+    /// them, provided that those changed no metadata.
     pub fn one_flush_for_all(&self) -> bool {
         match &self.0 {
             FileKind::Real(file) => file.one_flush_for_all,

@@ -1,11 +1,11 @@
 //! The heartbeat: a thread that wakes every shard now and then, whatever glommio believes.
 //!
-//! glommio 0.9.0 takes "the preempt timer fired before the first task ran" for "there was nothing to
-//! run" and parks, with runnable tasks and without a timer, as the timer's task is among them. A timer
-//! of its own therefore cannot cure it (a run of 2,000 wake-ups on a loaded machine hung one time in
-//! nine). A wake-up from another thread does: it ends the park through glommio's own eventfd.
-//! While a shard has traffic it is woken every 5 ms, which bounds what a lost wake-up costs; without,
-//! every 50 ms, which costs an idle node next to nothing.
+//! glommio 0.9.0 takes "the preempt timer fired before the first task ran" for "there was nothing
+//! to run" and parks, with runnable tasks and without a timer, as the timer's task is among them. A
+//! timer of its own therefore cannot cure it (a run of 2,000 wake-ups on a loaded machine hung one
+//! time in nine). A wake-up from another thread does: it ends the park through glommio's own
+//! eventfd. While a shard has traffic it is woken every 5 ms, which bounds what a lost wake-up
+//! costs; without, every 50 ms, which costs an idle node next to nothing.
 //! **Invariant:** a shard is registered exactly while its executor runs.
 
 use std::future::poll_fn;

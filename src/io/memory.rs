@@ -2,13 +2,13 @@
 //!
 //! An arena is 64 MiB of address space, aligned and advised to 2 MiB pages, touched only as it is
 //! used: an idle shard costs nothing, and a run that is used again costs no system call and no page
-//! fault. A bitmap with one bit a page finds runs first-fit, so a frame of 1 MiB and 200 bytes takes
-//! 257 pages and neighbours melt together when they are freed. Small and large runs live in different
-//! arenas: long-lived small ones would otherwise cut up the room for large ones.
+//! fault. A bitmap with one bit a page finds runs first-fit, so a frame of 1 MiB and 200 bytes
+//! takes 257 pages and neighbours melt together when they are freed. Small and large runs live in
+//! different arenas: long-lived small ones would otherwise cut up the room for large ones.
 //!
 //! Only the shard allocates. Freeing is pushing onto a lock-free queue from any thread; the shard
-//! drains it when it next allocates. [`Memory::trim`] hands untouched huge pages back to the system;
-//! it runs when the shard is idle, never in the data path.
+//! drains it when it next allocates. [`Memory::trim`] hands untouched huge pages back to the
+//! system; it runs when the shard is idle, never in the data path.
 //!
 //! The memory is *not* registered with the ring (`WriteFixed`): that pins all of it at start, which
 //! makes an idle node large and runs into the memlock limit of everybody but root; with 2 MiB pages
@@ -165,7 +165,8 @@ impl Memory {
     /// A buffer of `bytes`, when the budget has room for it; waiters are served in order.
     ///
     /// # Panics
-    /// When `bytes` exceed the whole budget: check against [`Memory::budget_bytes`] what a peer asks.
+    /// When `bytes` exceed the whole budget: check against [`Memory::budget_bytes`] what a peer
+    /// asks.
     pub async fn allocate_wait(&self, bytes: usize) -> Buffer {
         assert!(bytes.next_multiple_of(PAGE_BYTES) <= self.budget_bytes(), "it would never fit");
         if self.0.waiting.borrow().is_empty()
@@ -194,7 +195,8 @@ impl Memory {
         self.0.budget_bytes
     }
 
-    /// Hands some free huge pages beyond the reserve back to the system; true if it handed back any.
+    /// Hands some free huge pages beyond the reserve back to the system; true if it handed back
+    /// any.
     pub(super) fn trim(&self) -> bool {
         self.0.drain();
         let mut arenas = self.0.arenas.borrow_mut();
@@ -704,7 +706,8 @@ mod tests {
         assert!(memory.allocate(usize::MAX).is_none());
     }
 
-    /// Goal: a frame a little over 1 MiB takes a page more, not 2 MiB. Method: count what it charges.
+    /// Goal: a frame a little over 1 MiB takes a page more, not 2 MiB. Method: count what it
+    /// charges.
     #[test]
     fn a_large_buffer_is_charged_by_the_page() {
         let memory = memory(64 * MIB);

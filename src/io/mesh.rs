@@ -1,10 +1,10 @@
 //! Messages between shards: one lock-free inbox a shard, its bell to wake it.
 //!
 //! Sending pushes and rings; it never blocks, and rings between two looks of the receiver are one
-//! system call. Messages of one sender to one receiver keep their order. An inbox has no bound of its
-//! own: every message belongs to a request that was admitted under a budget.
-//! (A `MSG_RING` operation would save some 20 µs of a round trip between parked shards, but needs a
-//! ring on the sender's side, which the control thread has not; the bell works for all.)
+//! system call. Messages of one sender to one receiver keep their order. An inbox has no bound of
+//! its own: every message belongs to a request that was admitted under a budget. (A `MSG_RING`
+//! operation would save some 20 µs of a round trip between parked shards, but needs a ring on the
+//! sender's side, which the control thread has not; the bell works for all.)
 
 use super::notify::{Bell, BellWatch};
 use crate::base::ids::ShardId;

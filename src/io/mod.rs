@@ -1,17 +1,17 @@
 //! The fence around the operating system: files, sockets, memory, time and tasks of a shard.
 //!
-//! Everything above sees [`Io`] and what it gives out, and nothing of glommio or io-uring. Each part
-//! is the real thing or its simulated twin ([`sim`]), told apart by one predictable branch; so the
-//! whole program above runs unchanged in a simulation with virtual time and a faulty disk.
+//! Everything above sees [`Io`] and what it gives out, and nothing of glommio or io-uring. Each
+//! part is the real thing or its simulated twin ([`sim`]), told apart by one predictable branch; so
+//! the whole program above runs unchanged in a simulation with virtual time and a faulty disk.
 //!
 //! One shard is one thread pinned to one core: a glommio executor with a ring of its own beside it
-//! (`ring`), through which all file data and sockets go. What blocks (open, rename, fallocate) goes to
-//! a small thread pool. Nothing here is `Send` unless it says so: `Buffer`, `Slice`, `SocketHandle`,
-//! `Notifier` and `MeshSender` are.
+//! (`ring`), through which all file data and sockets go. What blocks (open, rename, fallocate) goes
+//! to a small thread pool. Nothing here is `Send` unless it says so: `Buffer`, `Slice`,
+//! `SocketHandle`, `Notifier` and `MeshSender` are.
 //!
-//! Rules for callers: dropping any future is safe at any time (memory stays with the kernel until it
-//! lets go; a write that was begun goes on). `spawn` polls at once, so hold no `RefCell` borrow across
-//! it. Work that takes long yields every millisecond.
+//! Rules for callers: dropping any future is safe at any time (memory stays with the kernel until
+//! it lets go; a write that was begun goes on). `spawn` polls at once, so hold no `RefCell` borrow
+//! across it. Work that takes long yields every millisecond.
 //! **Invariant:** `unsafe` is in this folder only.
 
 mod clock;
@@ -130,8 +130,8 @@ impl Io {
         }
     }
 
-    /// Runs `work`, which may block, on another thread. It goes on if the caller is dropped; a panic
-    /// in it comes out here.
+    /// Runs `work`, which may block, on another thread. It goes on if the caller is dropped; a
+    /// panic in it comes out here.
     pub async fn blocking<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,

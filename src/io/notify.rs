@@ -1,8 +1,10 @@
-//! Waking a shard from another thread: one bell a shard, rung by a mailbox, a freed buffer or a signal.
+//! Waking a shard from another thread: one bell a shard, rung by a mailbox, a freed buffer or a
+//! signal.
 //!
-//! A bell is the eventfd on which a shard's ring also signals completions. Rings between two looks of
-//! the shard are one system call: `rung` is set by the first and cleared before the shard looks. Whoever waits
-//! keeps its condition in memory of its own (a queue, a counter) and only learns "look again" here.
+//! A bell is the eventfd on which a shard's ring also signals completions. Rings between two looks
+//! of the shard are one system call: `rung` is set by the first and cleared before the shard looks.
+//! Whoever waits keeps its condition in memory of its own (a queue, a counter) and only learns
+//! "look again" here.
 //! **Invariant:** a condition that was made true before `ring` is seen by every watcher after it.
 
 use std::cell::RefCell;

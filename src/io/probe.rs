@@ -50,7 +50,8 @@ pub struct ProbeConfig {
 pub struct ProbeReport {
     pub kernel: String,
     pub file_system: &'static str,
-    /// Alignment that direct I/O wants for positions and memory, bytes; 0 when the kernel cannot say.
+    /// Alignment that direct I/O wants for positions and memory, bytes; 0 when the kernel cannot
+    /// say.
     pub direct_position_bytes: u32,
     pub direct_memory_bytes: u32,
     /// Whether one fdatasync flushes the completed writes of all files.
@@ -124,8 +125,8 @@ pub enum ProbeError {
     Alignment { path: PathBuf, need_bytes: u32 },
 }
 
-/// Probes the machine and raises the soft limit of open files to the hard one. Blocks; call it before
-/// the shards start.
+/// Probes the machine and raises the soft limit of open files to the hard one. Blocks; call it
+/// before the shards start.
 ///
 /// # Errors
 /// The first thing that is missing, with its remedy.

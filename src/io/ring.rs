@@ -1,21 +1,21 @@
 //! The shard's own io_uring: sockets and file data, submitted in batches, buffers owned by slots.
 //!
 //! An operation has a slot, found by its completion's `user_data` (slot and generation). The slot
-//! owns the descriptor and all memory that the kernel may touch, until the last completion: dropping
-//! a future abandons its slot and frees nothing early. Descriptors close when the last slot and owner
-//! are gone, so a number cannot be reused below a submission that is still queued.
+//! owns the descriptor and all memory that the kernel may touch, until the last completion:
+//! dropping a future abandons its slot and frees nothing early. Descriptors close when the last
+//! slot and owner are gone, so a number cannot be reused below a submission that is still queued.
 //!
-//! Tasks queue submissions; the `flusher` task, woken by the first of a batch and run after the tasks
-//! that are already runnable, hands all of them to the kernel in one call. The `reaper` task waits for
-//! completions and for the shard's bell: glommio parks on its own rings, so it reads the one eventfd
-//! that is registered here and that other threads write to. (A bell of its own, read through this ring,
-//! would be late by milliseconds: the kernel does not signal a ring's eventfd from within a write to
-//! another eventfd, but defers that to an RCU callback.)
+//! Tasks queue submissions; the `flusher` task, woken by the first of a batch and run after the
+//! tasks that are already runnable, hands all of them to the kernel in one call. The `reaper` task
+//! waits for completions and for the shard's bell: glommio parks on its own rings, so it reads the
+//! one eventfd that is registered here and that other threads write to. (A bell of its own, read
+//! through this ring, would be late by milliseconds: the kernel does not signal a ring's eventfd
+//! from within a write to another eventfd, but defers that to an RCU callback.)
 //!
-//! Traps that shape this file: `IOSQE_IO_DRAIN` deadlocks with deferred task work, so nothing drains;
-//! the eventfd is silent while a drain runs and completions are looked for again after it is armed
-//! (one that came before would not have signalled it); the pending eventfd read is never dropped; no
-//! `RefCell` is borrowed while a waker, a buffer or a descriptor is dropped or woken.
+//! Traps that shape this file: `IOSQE_IO_DRAIN` deadlocks with deferred task work, so nothing
+//! drains; the eventfd is silent while a drain runs and completions are looked for again after it
+//! is armed (one that came before would not have signalled it); the pending eventfd read is never
+//! dropped; no `RefCell` is borrowed while a waker, a buffer or a descriptor is dropped or woken.
 //! **Invariant:** a slot is freed at its last completion and nowhere else.
 
 use super::memory::{Buffer, Slice};
@@ -37,7 +37,8 @@ const ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 4 * ENTRIES;
 /// `user_data` of a cancellation: its own completion says nothing of interest.
 const CANCEL: u64 = u64::MAX;
-/// Generations have 31 bits: the top bit of `user_data` stays clear, so nothing looks like `CANCEL`.
+/// Generations have 31 bits: the top bit of `user_data` stays clear, so nothing looks like
+/// `CANCEL`.
 const GENERATION_MASK: u32 = u32::MAX >> 1;
 /// Set in the result of a zero-copy notification when the kernel copied after all.
 const ZERO_COPY_COPIED: u32 = 1 << 31;
@@ -284,8 +285,8 @@ impl Ring {
         }
     }
 
-    /// Moves the backlog into the submission queue; a linked pair only when both fit, as a link that
-    /// is cut by a submission is no link.
+    /// Moves the backlog into the submission queue; a linked pair only when both fit, as a link
+    /// that is cut by a submission is no link.
     fn refill(&self) {
         let mut backlog = self.backlog.borrow_mut();
         let mut ring = self.ring.borrow_mut();

@@ -2,9 +2,9 @@
 //!
 //! Sending gathers: one SENDMSG for up to [`GATHER_COUNT_MAX`] slices, which the kernel fills and
 //! loops over by itself. From 16 KiB up it is SENDMSG_ZC, and the slices are kept until the
-//! notification that the network has let go of them; after 8 notifications in a row that say "copied
-//! after all" a connection goes back to SENDMSG. Loopback always copies, and there the detour costs
-//! 1.3 to 1.7 times more, so it starts without.
+//! notification that the network has let go of them; after 8 notifications in a row that say
+//! "copied after all" a connection goes back to SENDMSG. Loopback always copies, and there the
+//! detour costs 1.3 to 1.7 times more, so it starts without.
 
 use super::executor::Shard;
 use super::file::GATHER_COUNT_MAX;

@@ -391,8 +391,8 @@ fn zero_copy_sends_deliver_and_fall_back() {
     });
 }
 
-/// Goal: the ways a connection fails are told apart. Method: a used port, a closed port, a peer that
-/// goes away in the middle of a frame.
+/// Goal: the ways a connection fails are told apart. Method: a used port, a closed port, a peer
+/// that goes away in the middle of a frame.
 #[test]
 fn connection_errors_say_what_happened() {
     one(async |io| {
@@ -523,8 +523,8 @@ fn futures_can_be_dropped_at_any_time() {
     });
 }
 
-/// Goal: a full submission queue loses nothing and cuts no link. Method: more operations in one turn
-/// than the ring has entries, linked pairs among them.
+/// Goal: a full submission queue loses nothing and cuts no link. Method: more operations in one
+/// turn than the ring has entries, linked pairs among them.
 #[test]
 fn more_operations_than_the_ring_has_entries_all_complete() {
     let scratch = Scratch::new();
@@ -557,8 +557,8 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
     });
 }
 
-/// Trap: the first `DmaFile` of an executor decides whether devices are polled, wrongly for an empty
-/// one. Method: the name is in no code line of this folder.
+/// Trap: the first `DmaFile` of an executor decides whether devices are polled, wrongly for an
+/// empty one. Method: the name is in no code line of this folder.
 #[test]
 fn nothing_in_io_uses_glommios_own_direct_files() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io");
