@@ -33,6 +33,24 @@
 //!   `protocol/messages/describe_groups.rs`, `protocol/messages/list_groups.rs`,
 //!   `protocol/messages/delete_groups.rs`, `protocol/messages/init_producer_id.rs`.
 //!
+//! # `storage/`: partitions on disk
+//! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
+//! appended.
+//! - `storage/log.rs`: the public face: open, append, wait, what is where.
+//! - `storage/segment.rs`, `storage/index.rs`, `storage/epochs.rs`, `storage/frame.rs`: what a log is
+//!   made of: files of batches, where to find an offset or a time, leader epochs, a batch's head.
+//! - `storage/tail_cache.rs`: the newest bytes, which are the append buffers themselves.
+//! - `storage/commit.rs`: pipelined group commit, one flush for many logs. `storage/write.rs`: one
+//!   write of one log. `storage/prepare.rs`: space made ready before it is needed.
+//!   `storage/wake.rs`: who waits for what.
+//! - `storage/read.rs`: whole batches from memory or, shared and read ahead, from disk.
+//!   `storage/lookup.rs`: records by their time.
+//! - `storage/retention.rs`, `storage/truncate.rs`: giving up the old; cutting, closing, deleting.
+//! - `storage/recovery.rs`, `storage/scan.rs`, `storage/checkpoint.rs`: a log over a stop or a crash.
+//! - `storage/data_dir.rs`: the directory around all logs, and whose it is.
+//! - `storage/tests.rs`: on the simulated disk and a real one: `storage/tests/life.rs`,
+//!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`.
+//!
 //! # `client/`: a Kafka client of our own
 //! Drives any broker; knows nothing of ours. **Invariant:** a partition has one batch on its way,
 //! so retries keep its order.

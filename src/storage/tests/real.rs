@@ -170,7 +170,7 @@ fn measure_a_real_disk() {
             load(&io, &logs, writers_count, bytes, time).await;
             let (write, flush) = (&metrics.write_time, &metrics.flush_time);
             println!(
-                "  {} writes of p50 {} us, p99 {} us; {} groups of p50 {} us, p99 {} us; {} flushes",
+                "  {} writes, p50 {} us, p99 {} us; {} groups, p50 {} us, p99 {} us; {} flushes",
                 write.count(),
                 write.quantile_us(0.5),
                 write.quantile_us(0.99),
