@@ -37,8 +37,8 @@
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
 //! appended.
 //! - `storage/log.rs`: the public face: open, append, wait, what is where.
-//! - `storage/segment.rs`, `storage/index.rs`, `storage/epochs.rs`, `storage/frame.rs`: what a log is
-//!   made of: files of batches, where to find an offset or a time, leader epochs, a batch's head.
+//! - `storage/segment.rs`, `storage/index.rs`, `storage/epochs.rs`, `storage/frame.rs`: what a log
+//!   is made of: files of batches, where an offset or a time is, leader epochs, a batch's head.
 //! - `storage/tail_cache.rs`: the newest bytes, which are the append buffers themselves.
 //! - `storage/commit.rs`: pipelined group commit, one flush for many logs. `storage/write.rs`: one
 //!   write of one log. `storage/prepare.rs`: space made ready before it is needed.
@@ -46,7 +46,7 @@
 //! - `storage/read.rs`: whole batches from memory or, shared and read ahead, from disk.
 //!   `storage/lookup.rs`: records by their time.
 //! - `storage/retention.rs`, `storage/truncate.rs`: giving up the old; cutting, closing, deleting.
-//! - `storage/recovery.rs`, `storage/scan.rs`, `storage/checkpoint.rs`: a log over a stop or a crash.
+//! - `storage/recovery.rs`, `storage/scan.rs`, `storage/checkpoint.rs`: a log over a stop or crash.
 //! - `storage/data_dir.rs`: the directory around all logs, and whose it is.
 //! - `storage/tests.rs`: on the simulated disk and a real one: `storage/tests/life.rs`,
 //!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`.
