@@ -289,9 +289,9 @@ figure_newest() {
 
 cpu_ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$node_pid/stat"; }
 rss_kib() { awk '/^VmRSS/ { print $2 }' "/proc/$node_pid/status"; }
-make_topic() { # NAME PARTITIONS: a topic with one record in it
-  load produce --topic "$1" --partitions "$2" --bytes 1 --connections 1 --in-flight 1 \
-    --record-bytes 100 --batch-bytes 1 --request-bytes 1
+make_topic() { # NAME PARTITIONS: a topic with a record in every partition
+  load produce --topic "$1" --partitions "$2" --bytes $(($2 * 200)) --connections 1 \
+    --in-flight 1 --record-bytes 100 --batch-bytes 1 --request-bytes 1
 }
 # Percent of one core over 20 s, once the node has come to rest.
 idle_percent() {
