@@ -1,5 +1,28 @@
 //! ringmain, a streaming broker that Kafka's clients use unchanged: the tour of the code.
 //!
+//! Folders in reading order, the lowest layer first; none imports one that comes after it, but for
+//! the client and the command line, which stand beside the server. A produced batch goes
+//! `server/connection.rs`, `server/dispatch.rs`, `server/handlers/produce.rs`, `shard/mailbox.rs`,
+//! `shard/replica.rs`, `storage/log.rs`, `storage/commit.rs`, `io/ring.rs`, and no other way; a
+//! fetch takes the same road and waits on the replica's watermark.
+//!
+//! # `base/`: the vocabulary of every layer
+//! - `base/ids.rs`: identifiers as newtypes. `base/limits.rs`: every bound, with its unit and why.
+//! - `base/metrics.rs`: what a shard counts and times.
+//!
+//! # `io/`: the only place that names glommio or io_uring
+//! Shards, files, sockets, memory and time, each real or simulated. **Invariant:** memory that the
+//! kernel may touch is owned by the operation's slot until its last completion.
+//! - `io/executor.rs`: one pinned executor a shard; `io/heartbeat.rs` wakes one that sleeps over
+//!   runnable tasks. `io/clock.rs`: time. `io/signals.rs`: SIGTERM and SIGINT.
+//! - `io/ring.rs`: a shard's own io_uring. `io/file.rs`, `io/socket.rs`: what goes over it;
+//!   `io/fs.rs`: what may block and goes to threads.
+//! - `io/memory.rs`: huge-page buffers, shared slices, append-only tails.
+//! - `io/notify.rs`: waking a shard from outside. `io/mesh.rs`: messages between shards.
+//! - `io/probe.rs`: what the node needs of its host, and the remedy for what is missing.
+//! - `io/sim/`: the simulated twin: `io/sim/disk.rs` loses, tears and fails; `io/sim/net.rs`
+//!   connects; `io/sim/tests.rs` holds them to the real ones. `io/tests.rs`: every trap has a test.
+//!
 //! # `protocol/`: Kafka's wire format
 //! Bytes in, values out, and back; no I/O. **Invariant:** a frame decodes into at most a small
 //! multiple of its own size, whatever it declares.
@@ -32,6 +55,7 @@
 //!   `protocol/messages/offset_fetch.rs`, `protocol/messages/offset_delete.rs`,
 //!   `protocol/messages/describe_groups.rs`, `protocol/messages/list_groups.rs`,
 //!   `protocol/messages/delete_groups.rs`, `protocol/messages/init_producer_id.rs`.
+//
 //!
 //! # `storage/`: partitions on disk
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
@@ -50,27 +74,13 @@
 //! - `storage/data_dir.rs`: the directory around all logs, and whose it is.
 //! - `storage/tests.rs`: on the simulated disk and a real one: `storage/tests/life.rs`,
 //!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`.
-//!
-//! # `client/`: a Kafka client of our own
-//! Drives any broker; knows nothing of ours. **Invariant:** a partition has one batch on its way,
-//! so retries keep its order.
-//! - `client/connection.rs`: one pipelined connection, its writer, its reader, its watch.
-//!   `client/request.rs`: frames and versions. `client/wait.rs`: how tasks wait for each other.
-//! - `client/cluster.rs`: brokers, topics, leaders. `client/admin.rs`: changing topics.
-//! - `client/producer.rs`: batches and retries. `client/partitioner.rs`: which partition.
-//! - `client/consumer.rs`: positions and fetches. `client/error.rs`: what goes wrong, in sentences.
-//! - `client/tests.rs`: all of it against a scripted broker in simulated networks.
-//!
-//! # `cli/`: the subcommands beside `serve`
-//! `main.rs` reads the command line. **Invariant:** a failure is one sentence and an exit code.
-//! - `cli/topics.rs`, `cli/produce.rs`, `cli/consume.rs`: what they say.
-//! - `cli/log.rs`: dumps a segment file; `cli/segment.rs` walks it and tells damage from its end.
-//! - `cli/output.rs`, `cli/table.rs`, `cli/timestamp.rs`: how things are printed and read.
+//
 //!
 //! # `consensus/`: agreement on one log
 //! Raft behind a face of our own: messages, ticks and proposals in, effects out; no I/O, no clock.
 //! - `consensus/memory.rs`: the log as the crate reads it. `consensus/wire.rs`: messages as bytes.
 //! - `consensus/tests.rs`: one voter, restarts, three voters over a network that loses messages.
+//
 //!
 //! # `cluster/`: what the cluster has agreed on, and who may change it
 //! **Invariant:** a change is published only once it is durable, and all shards see the same images
@@ -86,19 +96,21 @@
 //! - `cluster/settings/`: every setting as a row, of topics in `cluster/settings/topic.rs`, of
 //!   brokers in `cluster/settings/broker.rs`; `cluster/settings/layers.rs` says which layer wins,
 //!   `cluster/settings/values.rs` is what the program reads.
+//
 //!
 //! # `coordinator/`: consumer groups and their offsets
 //! Requests and time in, replies and records of `__consumer_offsets` out; no I/O, no clock.
 //! **Invariant:** no reply leaves before everything that it tells of is durable.
 //! - `coordinator/records.rs`: Kafka's own record formats. `coordinator/load.rs`: back from them.
 //! - `coordinator/groups.rs`: a group of either protocol; describing, listing, deleting.
-//! - `coordinator/classic/join.rs`, `coordinator/classic/rebalance.rs`,
+//! - `coordinator/classic/` with `coordinator/classic/join.rs`, `coordinator/classic/rebalance.rs`,
 //!   `coordinator/classic/sync.rs`: the classic protocol; `coordinator/classic/tests.rs` has its
 //!   rules. `coordinator/subscription.rs`: what consumers tell each other in it.
 //! - `coordinator/offsets.rs`: commits, fetches, and how offsets end.
 //! - `coordinator/replies.rs`: answers that own what they say. `coordinator/settings.rs`,
 //!   `coordinator/topics.rs`: what a coordinator is told. `coordinator/random.rs`: member ids.
 //!   `coordinator/harness.rs`: virtual time for its tests.
+//
 //!
 //! # `shard/`: one core's share of the node
 //! Replicas, and the messages between shards. **Invariant:** a replica lives on one shard and no
@@ -110,6 +122,7 @@
 //! - `shard/produce.rs`, `shard/fetch.rs`, `shard/offsets.rs`: a shard's part of a request.
 //! - `shard/mailbox.rs`: what shards ask of each other; `shard/calls.rs` finds the callers again.
 //! - `shard/signal.rs`: wake-ups between tasks, and budgets of bytes.
+//
 //!
 //! # `server/`: connections and the answers to Kafka's requests
 //! **Invariant:** answers leave in the order of their requests, and what a connection holds is
@@ -130,13 +143,33 @@
 //!   `server/handlers/incremental_alter_configs.rs`.
 //!   Shared: `server/handlers/errors.rs`, `server/handlers/operations.rs`,
 //!   `server/handlers/resources.rs`.
+//
 //!
-//! # `node.rs`: one broker process
-//! What starts in which order, and how it stops.
+//! # `client/`: a Kafka client of our own
+//! Drives any broker; knows nothing of ours. **Invariant:** a partition has one batch on its way,
+//! so retries keep its order.
+//! - `client/connection.rs`: one pipelined connection, its writer, its reader, its watch.
+//!   `client/request.rs`: frames and versions. `client/wait.rs`: how tasks wait for each other.
+//! - `client/cluster.rs`: brokers, topics, leaders. `client/admin.rs`: changing topics.
+//! - `client/producer.rs`: batches and retries. `client/partitioner.rs`: which partition.
+//! - `client/consumer.rs`: positions and fetches. `client/error.rs`: what goes wrong, in sentences.
+//! - `client/tests.rs`: all of it against a scripted broker in simulated networks.
+//
+//!
+//! # `cli/`: the subcommands beside `serve`
+//! `main.rs` reads the command line. **Invariant:** a failure is one sentence and an exit code.
+//! - `cli/topics.rs`, `cli/produce.rs`, `cli/consume.rs`: what they say.
+//! - `cli/log.rs`: dumps a segment file; `cli/segment.rs` walks it and tells damage from its end.
+//! - `cli/output.rs`, `cli/table.rs`, `cli/timestamp.rs`: how things are printed and read.
+//
 //!
 //! # `config.rs`: what a node is told at its start
 //! Flags, `--set` and Kafka's file (`config/properties.rs`) over what the machine has
 //! (`config/machine.rs`); `config/tests.rs` gives them right and wrong.
+//!
+//! # `node.rs`: one broker process
+//! What starts in which order, and how it stops.
+//
 
 pub mod base;
 pub mod cli;

@@ -1,5 +1,5 @@
-//! A whole node on real sockets and a real disk, driven by hand-made frames: what a client can send,
-//! right or wrong, and what it gets back. Nothing here depends on how long something takes.
+//! A whole node on real sockets and a real disk, driven by hand-made frames: what a client can
+//! send, right or wrong, and what it gets back. Nothing here depends on how long something takes.
 
 use ringmain::base::ids::TopicId;
 use ringmain::config::{ServeArgs, Settings};
@@ -443,8 +443,8 @@ fn batches_come_back_unchanged_from_memory_and_from_disk() {
     node.stop();
 }
 
-/// Goal: pipelined requests keep their order, to all shards and with each kind of acks. Method: send
-/// hundreds, then read; acks=0 has no answer.
+/// Goal: pipelined requests keep their order, to all shards and with each kind of acks. Method:
+/// send hundreds, then read; acks=0 has no answer.
 #[test]
 fn pipelined_produce_requests_keep_their_order() {
     let dir = data_dir();
@@ -628,8 +628,8 @@ fn asking_creates_a_topic_and_offsets_tell_its_ends() {
     node.stop();
 }
 
-/// Goal: a start that cannot succeed says so. Method: a directory in use, a port in use, a stranger's
-/// directory.
+/// Goal: a start that cannot succeed says so. Method: a directory in use, a port in use, a
+/// stranger's directory.
 #[test]
 fn a_failed_start_is_one_sentence() {
     let dir = data_dir();

@@ -59,7 +59,8 @@ pub struct ProducedBatches {
     pub codec: Codec,
     /// Largest timestamp of a record.
     pub max_timestamp: i64,
-    /// The header says another: correct it with `batch::patch_max_timestamp` where it is copied to.
+    /// The header says another: correct it with `batch::patch_max_timestamp` where it is copied
+    /// to.
     pub max_timestamp_differs: bool,
     pub producer: Option<BatchProducer>,
 }
@@ -116,8 +117,8 @@ impl ProduceError {
             ProduceError::Timestamp { .. } | ProduceError::TimestampType => {
                 ErrorCode::InvalidTimestamp
             }
-            // Records that do not decompress under a true checksum never will: CORRUPT_MESSAGE would
-            // have the producer send them again and again.
+            // Records that do not decompress under a true checksum never will: CORRUPT_MESSAGE
+            // would have the producer send them again and again.
             _ => ErrorCode::InvalidRecord,
         }
     }

@@ -45,10 +45,7 @@ pub fn begin(shard: &Shard, group: &ProduceGroup) -> ProduceWork {
             return PartWork::Failed(StoreError::NoReplica);
         };
         match replica.append(&part.batch, group.version) {
-            Append::Done(Ok((stored, acked))) => {
-                shard.metrics.append_bytes.add(part.batch.len() as u64);
-                PartWork::Appended(stored, acked)
-            }
+            Append::Done(Ok((stored, acked))) => PartWork::Appended(stored, acked),
             Append::Done(Err(error)) => PartWork::Failed(error),
             Append::InLine(call) => PartWork::InLine(call),
         }

@@ -217,8 +217,8 @@ fn manual_assignments_are_taken_as_they_are() {
     });
 }
 
-/// Goal: the same on a real disk with direct I/O. Method: a directory beside the build's, which is on
-/// one; create, stop without closing, open again.
+/// Goal: the same on a real disk with direct I/O. Method: a directory beside the build's, which is
+/// on one; create, stop without closing, open again.
 #[test]
 fn a_topic_of_a_thousand_partitions_survives_on_a_real_disk() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
