@@ -106,7 +106,12 @@
 //! - `coordinator/classic/` with `coordinator/classic/join.rs`, `coordinator/classic/rebalance.rs`,
 //!   `coordinator/classic/sync.rs`: the classic protocol; `coordinator/classic/tests.rs` has its
 //!   rules. `coordinator/subscription.rs`: what consumers tell each other in it.
-//! - `coordinator/offsets.rs`: commits, fetches, and how offsets end.
+//! - `coordinator/consumer/`: the protocol of KIP-848: `coordinator/consumer/heartbeat.rs`,
+//!   `coordinator/consumer/target.rs` and `coordinator/consumer/assign.rs` (who is to own what),
+//!   `coordinator/consumer/reconcile.rs` (leading members there), `coordinator/consumer/commit.rs`;
+//!   members of the classic protocol in it: `coordinator/consumer/classic_member.rs`, and from one
+//!   to the other and back: `coordinator/consumer/migrate.rs`. `coordinator/consumer/tests.rs`.
+//! - `coordinator/offsets/`: commits, fetches, and how offsets end; `coordinator/offsets/tests.rs`.
 //! - `coordinator/replies.rs`: answers that own what they say. `coordinator/settings.rs`,
 //!   `coordinator/topics.rs`: what a coordinator is told. `coordinator/random.rs`: member ids.
 //!   `coordinator/harness.rs`: virtual time for its tests.

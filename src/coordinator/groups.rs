@@ -1,13 +1,15 @@
 //! A group of either protocol with its offsets; and what is asked about groups from outside.
 
-use super::classic::{Classic, State};
+use super::classic::{CONSUMER, Classic, State};
+use super::consumer::{Consumer, Refusal, heartbeat, refuse};
 use super::offsets::Offsets;
-use super::records;
 use super::replies::{
-    DeletedGroup, DescribedGroup, JoinReply, LeaveReply, ListedGroup, Reply, SyncReply,
+    ConsumerDescribedGroup, ConsumerHeartbeatReply, DeletedGroup, DescribedGroup, JoinReply,
+    LeaveReply, ListedGroup, Reply, SyncReply,
 };
 use super::{Call, Coordinator, Effects, ReplyId, Turn};
 use crate::protocol::error::ErrorCode;
+use crate::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
 use crate::protocol::messages::join_group::JoinGroupRequest;
 use crate::protocol::messages::leave_group::LeaveGroupRequest;
@@ -27,12 +29,13 @@ pub(super) struct Group {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    Classic(Classic),
+    Classic(Box<Classic>),
+    Consumer(Box<Consumer>),
 }
 
 impl Group {
     pub(super) fn new(id: Arc<str>, now_ms: i64) -> Group {
-        let kind = Kind::Classic(Classic::new(id.clone(), now_ms));
+        let kind = Kind::Classic(Box::new(Classic::new(id.clone(), now_ms)));
         Group { id, kind, offsets: Offsets::default(), wake_ms: i64::MAX }
     }
 
@@ -40,37 +43,53 @@ impl Group {
     pub(super) fn soonest_ms(&self) -> i64 {
         match &self.kind {
             Kind::Classic(group) => group.soonest_ms,
+            Kind::Consumer(group) => group.soonest_ms,
         }
     }
 
     /// Whether nothing would be lost with it.
     pub(super) fn is_nothing(&self) -> bool {
-        let Kind::Classic(group) = &self.kind;
-        self.offsets.is_empty() && group.is_nothing()
+        self.offsets.is_empty()
+            && match &self.kind {
+                Kind::Classic(group) => group.is_nothing(),
+                Kind::Consumer(group) => group.is_nothing(),
+            }
     }
 
     /// Whether it has no member.
     pub(super) fn is_empty(&self) -> bool {
         match &self.kind {
             Kind::Classic(group) => group.state == State::Empty,
+            Kind::Consumer(group) => group.is_empty(),
         }
     }
 
     pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
         match &mut self.kind {
             Kind::Classic(group) => group.tick(turn),
+            Kind::Consumer(group) => {
+                let overdue = group.overdue(turn.now_ms);
+                for member in &overdue {
+                    tracing::info!(group = %self.id, %member, "the member is taken for gone");
+                }
+                self.remove_members(&overdue, turn);
+                if let Kind::Consumer(group) = &mut self.kind {
+                    group.find_soonest();
+                }
+            }
         }
     }
 
     pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
         match &mut self.kind {
             Kind::Classic(group) => group.resume(turn),
+            Kind::Consumer(group) => group.resume(turn),
         }
     }
 
     /// `error` for everyone who waits.
     pub(super) fn abandon(self, error: ErrorCode, replies: &mut Vec<(ReplyId, Reply)>) {
-        let Kind::Classic(group) = self.kind;
+        let Kind::Classic(group) = self.kind else { return };
         for member in group.members.into_values() {
             if let Some(waiting) = member.waiting_join {
                 let reply = JoinReply::failed(&member.id, error);
@@ -88,9 +107,17 @@ impl Group {
         request: &JoinGroupRequest<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), ErrorCode> {
-        match &mut self.kind {
-            Kind::Classic(group) => group.join(call, request, turn),
+        if let Kind::Consumer(group) = &mut self.kind {
+            if !group.is_empty() {
+                group.join_classic(call, request, turn)?;
+                self.remove_members(&[], turn); // it may have replaced the last of the others
+                return Ok(());
+            }
+            group.erase(turn);
+            self.kind = Kind::Classic(Box::new(Classic::new(self.id.clone(), turn.now_ms)));
         }
+        let Kind::Classic(group) = &mut self.kind else { unreachable!("made classic above") };
+        group.join(call, request, turn)
     }
 
     pub(super) fn sync(
@@ -101,6 +128,7 @@ impl Group {
     ) -> Result<(), ErrorCode> {
         match &mut self.kind {
             Kind::Classic(group) => group.sync(call, request, turn),
+            Kind::Consumer(group) => group.sync_classic(call, request, turn),
         }
     }
 
@@ -111,6 +139,7 @@ impl Group {
     ) -> Result<(), ErrorCode> {
         match &mut self.kind {
             Kind::Classic(group) => group.heartbeat(request, turn.now_ms),
+            Kind::Consumer(group) => group.heartbeat_classic(request, turn),
         }
     }
 
@@ -122,36 +151,90 @@ impl Group {
     ) -> LeaveReply {
         match &mut self.kind {
             Kind::Classic(group) => group.leave(version, request, turn),
+            Kind::Consumer(group) => {
+                let (leaving, reply) = group.leave_classic(version, request);
+                self.remove_members(&leaving, turn);
+                reply
+            }
+        }
+    }
+
+    /// ConsumerGroupHeartbeat; it may make a group of the consumer protocol of a classic one.
+    pub(super) fn consumer_heartbeat(
+        &mut self,
+        call: &Call<'_>,
+        request: &ConsumerGroupHeartbeatRequest<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<ConsumerHeartbeatReply, Refusal> {
+        if let Kind::Classic(group) = &mut self.kind {
+            if !heartbeat::joins(request) {
+                let message = format!("Group {} is not a consumer group.", self.id);
+                return refuse(ErrorCode::GroupIdNotFound, message);
+            }
+            self.kind = Kind::Consumer(Box::new(Consumer::upgrade(group, turn)?));
+        }
+        let Kind::Consumer(group) = &mut self.kind else { unreachable!("upgraded above") };
+        if !heartbeat::leaves(request) {
+            return group.heartbeat(call, request, turn);
+        }
+        if let Some(leaving) = group.leave(request, turn)? {
+            self.remove_members(&[leaving], turn);
+        }
+        Ok(ConsumerHeartbeatReply {
+            error: ErrorCode::None,
+            error_message: None,
+            member_id: Some(request.member_id.to_owned()),
+            member_epoch: request.member_epoch,
+            heartbeat_interval_ms: 0,
+            assignment: None,
+        })
+    }
+
+    /// Takes members out of a group of the consumer protocol; if only classic ones are left, the
+    /// group becomes classic.
+    fn remove_members(&mut self, leaving: &[String], turn: &mut Turn<'_>) {
+        let Kind::Consumer(group) = &mut self.kind else { return };
+        if group.downgrades_without(leaving, turn) {
+            let classic = group.downgrade(leaving, turn);
+            self.kind = Kind::Classic(Box::new(classic));
+        } else if !leaving.is_empty() {
+            group.remove(leaving, turn);
         }
     }
 
     fn state_name(&self) -> &'static str {
         match &self.kind {
             Kind::Classic(group) => group.state.name(),
+            Kind::Consumer(group) => group.state_name(),
+        }
+    }
+
+    fn listed(&self) -> ListedGroup {
+        let protocol_type = match &self.kind {
+            Kind::Classic(group) => group.protocol_type.clone().unwrap_or_default(),
+            Kind::Consumer(_) => CONSUMER.to_owned(),
+        };
+        ListedGroup {
+            group_id: self.id.to_string(),
+            protocol_type,
+            state: self.state_name(),
+            group_type: self.type_name(),
         }
     }
 
     fn type_name(&self) -> &'static str {
         match &self.kind {
             Kind::Classic(_) => "Classic",
+            Kind::Consumer(_) => "Consumer",
         }
     }
 
-    fn listed(&self) -> ListedGroup {
-        let Kind::Classic(group) = &self.kind;
-        ListedGroup {
-            group_id: self.id.to_string(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            state: self.state_name(),
-            group_type: self.type_name(),
-        }
-    }
-
-    fn described(&self) -> DescribedGroup {
-        let Kind::Classic(group) = &self.kind;
+    /// As DescribeGroups shows it: a classic group.
+    fn described(&self) -> Option<DescribedGroup> {
+        let Kind::Classic(group) = &self.kind else { return None };
         let settled = group.state == State::Stable;
         let protocol = group.protocol.clone().filter(|_| settled);
-        DescribedGroup {
+        Some(DescribedGroup {
             error: ErrorCode::None,
             error_message: None,
             group_id: self.id.to_string(),
@@ -159,33 +242,85 @@ impl Group {
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
             protocol: protocol.unwrap_or_default(),
             members: group.described(),
-        }
+        })
     }
 
     /// The tombstones that take an empty group out of the log, its offsets first.
-    pub(super) fn delete(&mut self, effects: &mut Effects) {
+    pub(super) fn delete(&mut self, turn: &mut Turn<'_>) {
         assert!(self.is_empty(), "only groups without members are deleted");
-        self.offsets.delete_all(&self.id, effects);
-        let Kind::Classic(group) = &mut self.kind;
-        if group.recorded {
-            effects.records.push(records::group(&self.id, None));
+        self.offsets.delete_all(&self.id, &mut turn.effects);
+        match &mut self.kind {
+            Kind::Classic(group) => group.erase(turn),
+            Kind::Consumer(group) => group.erase(turn),
         }
-        *group = Classic::new(self.id.clone(), group.state_since_ms);
+        self.kind = Kind::Classic(Box::new(Classic::new(self.id.clone(), turn.now_ms)));
     }
 }
 
 impl Coordinator {
     /// DescribeGroups, one of its groups.
     pub fn describe_group(&self, call: &Call<'_>, group_id: &str) -> Effects {
-        let described = match self.groups.get(group_id) {
-            Some(group) => group.described(),
-            None if call.version >= DESCRIBE_SAYS_MISSING_FROM => {
-                let message = Some(format!("Group {group_id} not found."));
-                DescribedGroup::failed(group_id, ErrorCode::GroupIdNotFound, message)
+        let group = self.groups.get(group_id);
+        let described = group.and_then(Group::described).unwrap_or_else(|| {
+            if call.version < DESCRIBE_SAYS_MISSING_FROM {
+                return DescribedGroup::failed(group_id, ErrorCode::None, None);
             }
-            None => DescribedGroup::failed(group_id, ErrorCode::None, None),
-        };
+            let message = match group {
+                Some(_) => format!("Group {group_id} is not a classic group."),
+                None => format!("Group {group_id} not found."),
+            };
+            DescribedGroup::failed(group_id, ErrorCode::GroupIdNotFound, Some(message))
+        });
         only(call, Reply::DescribeGroup(described))
+    }
+
+    /// ConsumerGroupDescribe, one of its groups.
+    pub fn consumer_describe(&self, call: &Call<'_>, group_id: &str) -> Effects {
+        let missing = |message: String| {
+            let error = ErrorCode::GroupIdNotFound;
+            ConsumerDescribedGroup::failed(group_id, error, Some(message))
+        };
+        let described = match self.groups.get(group_id).map(|group| &group.kind) {
+            Some(Kind::Consumer(group)) => group.described(call.topics),
+            Some(_) => missing(format!("Group {group_id} is not a consumer group.")),
+            None => missing(format!("Group {group_id} not found.")),
+        };
+        only(call, Reply::ConsumerDescribe(described))
+    }
+
+    /// ConsumerGroupHeartbeat (KIP-848).
+    pub fn consumer_heartbeat(
+        &mut self,
+        call: &Call<'_>,
+        request: &ConsumerGroupHeartbeatRequest<'_>,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let reply = self.try_consumer_heartbeat(call, request, &mut effects);
+        let reply = reply.unwrap_or_else(|refusal| {
+            ConsumerHeartbeatReply::failed(refusal.error, refusal.message)
+        });
+        effects.replies.push((call.reply, Reply::ConsumerHeartbeat(reply)));
+        effects
+    }
+
+    fn try_consumer_heartbeat(
+        &mut self,
+        call: &Call<'_>,
+        request: &ConsumerGroupHeartbeatRequest<'_>,
+        effects: &mut Effects,
+    ) -> Result<ConsumerHeartbeatReply, Refusal> {
+        heartbeat::validate(call.version, request)?;
+        let group_id = request.group_id;
+        if heartbeat::joins(request) {
+            self.create_group(group_id, call.now_ms)
+                .map_err(|error| Refusal { error, message: String::new() })?;
+        }
+        let lived = self.on_call(call, group_id, effects, |group, turn| {
+            group.consumer_heartbeat(call, request, turn)
+        });
+        lived.unwrap_or_else(|| {
+            refuse(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found."))
+        })
     }
 
     /// ListGroups: those of this coordinator, in the states and of the types asked for; none asked
@@ -209,7 +344,7 @@ impl Coordinator {
             if !group.is_empty() {
                 return (ErrorCode::NonEmptyGroup, Some("The group is not empty.".to_owned()));
             }
-            group.delete(&mut turn.effects);
+            group.delete(turn);
             (ErrorCode::None, None)
         });
         let (error, error_message) = deleted.unwrap_or_else(|| {

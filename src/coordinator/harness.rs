@@ -29,7 +29,7 @@ impl Topics {
     }
 
     pub(super) fn id(&self, name: &str) -> TopicId {
-        self.topic(name).unwrap().id
+        self.topic(name).expect("the test made the topic").id
     }
 }
 
@@ -132,7 +132,9 @@ impl Sim {
         self.log.truncate(count);
         self.coordinator = Coordinator::new(self.settings.clone(), self.calls_count);
         for record in &self.log {
-            self.coordinator.load(&record.key, record.value.as_deref()).unwrap();
+            self.coordinator
+                .load(&record.key, record.value.as_deref())
+                .expect("what was written loads");
         }
         let effects = self.coordinator.finish_load(self.now_ms, &self.topics);
         self.take(effects);
@@ -170,7 +172,7 @@ impl Sim {
     /// Joins without an id, takes the one given out, and joins with it (KIP-394).
     pub(super) fn join_twice(&mut self, protocols: &[&str]) -> (String, ReplyId) {
         let first = self.join("", None, protocols);
-        let reply = self.join_reply(first).unwrap();
+        let reply = self.join_reply(first).expect("an id is given out at once");
         assert_eq!(reply.error, ErrorCode::MemberIdRequired);
         let second = self.join(&reply.member_id, None, protocols);
         (reply.member_id, second)
@@ -216,7 +218,8 @@ impl Sim {
         assert_eq!((reply.error, reply.generation), (ErrorCode::None, 1));
         assert_eq!(reply.leader, member_id);
         let synced = self.sync(&member_id, 1, &[(&member_id, b"all")]);
-        assert_eq!(self.sync_reply(synced).unwrap().assignment, b"all");
+        let reply = self.sync_reply(synced).expect("the leader does not wait");
+        assert_eq!(reply.assignment, b"all");
         member_id
     }
 }

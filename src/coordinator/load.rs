@@ -1,6 +1,7 @@
 //! Loading: the records of the partition, oldest first, back into groups.
 
 use super::classic::Classic;
+use super::consumer::Consumer;
 use super::groups::{Group, Kind};
 use super::records::{self, Loaded, RecordError};
 use super::{Coordinator, Effects, TopicsView};
@@ -24,15 +25,81 @@ impl Coordinator {
             }
             Loaded::Group(key, Some(value)) => {
                 let group = self.loaded_group(key.group);
-                group.kind = Kind::Classic(Classic::from_record(group.id.clone(), &value));
+                let classic = Classic::from_record(group.id.clone(), &value);
+                group.kind = Kind::Classic(Box::new(classic));
             }
             Loaded::Group(key, None) => {
                 let group = self.loaded_group(key.group);
-                group.kind = Kind::Classic(Classic::new(group.id.clone(), -1));
+                if matches!(group.kind, Kind::Classic(_)) {
+                    group.kind = Group::new(group.id.clone(), -1).kind;
+                }
             }
-            _ => {}
+            Loaded::ConsumerGroup(key, Some(value)) => {
+                self.loaded_consumer(key.group).load_epoch(&value);
+            }
+            Loaded::ConsumerGroup(key, None) => {
+                let group = self.loaded_group(key.group);
+                if matches!(group.kind, Kind::Consumer(_)) {
+                    group.kind = Group::new(group.id.clone(), -1).kind;
+                }
+            }
+            other => self.load_of_consumer(other),
         }
         Ok(())
+    }
+
+    /// What belongs to a group of the consumer protocol. A tombstone makes no group.
+    fn load_of_consumer(&mut self, loaded: Loaded<'_>) {
+        match loaded {
+            Loaded::ConsumerMember(key, value) => {
+                if let Some(group) = self.consumer_for(key.group, value.is_some()) {
+                    group.load_member(key.member, value.as_ref());
+                }
+            }
+            Loaded::Target(key, value) => {
+                if let Some(group) = self.consumer_for(key.group, value.is_some()) {
+                    group.load_target_epoch(value.as_ref());
+                }
+            }
+            Loaded::TargetMember(key, value) => {
+                if let Some(group) = self.consumer_for(key.group, value.is_some()) {
+                    group.load_target(key.member, value.as_ref());
+                }
+            }
+            Loaded::CurrentMember(key, value) => {
+                if let Some(group) = self.consumer_for(key.group, value.is_some()) {
+                    group.load_current(key.member, value.as_ref());
+                }
+            }
+            Loaded::RegularExpression(key, value) => {
+                if let Some(group) = self.consumer_for(key.group, value.is_some()) {
+                    group.load_regex(key.regular_expression, value.as_ref());
+                }
+            }
+            _ => {} // a kind of a newer broker
+        }
+    }
+
+    fn consumer_for(&mut self, group_id: &str, create: bool) -> Option<&mut Consumer> {
+        if create {
+            return Some(self.loaded_consumer(group_id));
+        }
+        match &mut self.groups.get_mut(group_id)?.kind {
+            Kind::Consumer(group) => Some(group),
+            Kind::Classic(_) => None,
+        }
+    }
+
+    /// The group as one of the consumer protocol: records of a classic one before it are history.
+    fn loaded_consumer(&mut self, group_id: &str) -> &mut Consumer {
+        let group = self.loaded_group(group_id);
+        if matches!(group.kind, Kind::Classic(_)) {
+            group.kind = Kind::Consumer(Box::new(Consumer::new(group.id.clone())));
+        }
+        match &mut group.kind {
+            Kind::Consumer(group) => group,
+            Kind::Classic(_) => unreachable!("made one of the consumer protocol above"),
+        }
     }
 
     /// The log has ended: sessions begin, what is nothing goes. Effects are as of any call.

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod classic;
+mod consumer;
 mod groups;
 #[cfg(test)]
 mod harness;

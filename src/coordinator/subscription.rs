@@ -54,6 +54,17 @@ fn read_version(reader: &mut Reader<'_>) -> Result<i16, WireError> {
     Ok(number)
 }
 
+/// Reads a consumer's assignment.
+///
+/// # Errors
+/// [`WireError`]: it is none.
+pub(super) fn read_assignment(assignment: &[u8]) -> Result<Assignment<'_>, WireError> {
+    let mut reader = Reader::new(assignment);
+    let number = read_version(&mut reader)?;
+    let version = Version { number: number.min(VERSION_MAX), flexible: false };
+    Assignment::read(&mut reader, version)
+}
+
 /// The topics of a consumer's metadata, if it is one's.
 pub(super) fn topics(metadata: &[u8]) -> Option<Vec<String>> {
     let (_, subscription) = read(metadata).ok()?;
@@ -70,6 +81,7 @@ pub(super) fn write_assignment(number: i16, assignment: &Assignment<'_>) -> Vec<
 }
 
 /// A subscription's bytes in `number`'s version.
+#[cfg(test)]
 pub(super) fn write(number: i16, subscription: &Subscription<'_>) -> Vec<u8> {
     let version = Version { number: number.min(VERSION_MAX), flexible: false };
     let mut writer = Writer::with_capacity(64);

@@ -192,6 +192,44 @@ impl Classic {
         group
     }
 
+    /// From members that another protocol's group leaves behind, with what they own; rebalances at
+    /// once.
+    pub(super) fn from_members(
+        id: Arc<str>,
+        generation: i32,
+        members: Vec<Member>,
+        turn: &mut Turn<'_>,
+    ) -> Classic {
+        assert!(!members.is_empty(), "a group without members stays what it is");
+        let mut group = Classic::new(id, turn.now_ms);
+        group.generation = generation;
+        group.protocol_type = Some(CONSUMER.to_owned());
+        for member in members {
+            let member_id = member.id.clone();
+            group.insert(member);
+            group.touch(&member_id, turn.now_ms);
+        }
+        group.protocol = group.choose_protocol();
+        group.state = State::Stable;
+        group.read_subscriptions();
+        group.append_record(turn);
+        group.prepare_rebalance(turn);
+        group.check();
+        group
+    }
+
+    /// Tells everyone who waits to join again.
+    pub(super) fn send_away(&mut self, turn: &mut Turn<'_>) {
+        let error = ErrorCode::RebalanceInProgress;
+        let mut members = std::mem::take(&mut self.members);
+        for member in members.values_mut() {
+            let reply = JoinReply::failed(&member.id, error);
+            self.answer_join(member, reply, turn);
+            answer_sync(member, SyncReply::failed(error), turn);
+        }
+        self.members = members;
+    }
+
     /// Starts the sessions of members that were loaded.
     pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
         let ids: Vec<String> = self.members.keys().cloned().collect();
@@ -250,12 +288,6 @@ impl Classic {
     /// The group's record as it is now, with what the members are assigned.
     pub(super) fn record(&self) -> Record {
         let protocol = self.protocol.as_deref();
-        let member = |member: &'_ Member| -> (usize, usize) {
-            (member.metadata(protocol).len(), member.assignment.len())
-        };
-        debug_assert!(
-            self.members.values().map(member).map(|(a, b)| a + b).sum::<usize>() < 1 << 31
-        );
         let members = self.members.values().map(|member| MemberMetadata {
             member_id: &member.id,
             group_instance_id: member.instance_id.as_deref(),
@@ -280,6 +312,13 @@ impl Classic {
     fn append_record(&mut self, turn: &mut Turn<'_>) {
         self.recorded = true;
         turn.effects.records.push(self.record());
+    }
+
+    /// The tombstone of its record.
+    pub(super) fn erase(&mut self, turn: &mut Turn<'_>) {
+        if std::mem::take(&mut self.recorded) {
+            turn.effects.records.push(records::group(&self.id, None));
+        }
     }
 
     /// Checks that `member_id` speaks for a member, by its instance id if it has one (KIP-345).

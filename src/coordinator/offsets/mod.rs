@@ -4,13 +4,16 @@
 //! when it is deleted, or when the group no longer needs it (KIP-211): `offsets.retention.minutes`
 //! after the group became empty, or, where nobody in the group reads the topic, after the commit.
 
+#[cfg(test)]
+mod tests;
+
 use super::classic::State;
 use super::groups::{Group, Kind};
 use super::records::{self, OffsetCommitKey, OffsetCommitValue};
 use super::replies::{
     FetchedOffset, OffsetCommitReply, OffsetDeleteReply, OffsetFetchReply, Reply, TopicReply,
 };
-use super::{Call, Coordinator, Effects, TopicsView};
+use super::{Call, Coordinator, Effects, TopicsView, Turn};
 use crate::base::ids::TopicId;
 use crate::base::limits;
 use crate::protocol::error::ErrorCode;
@@ -117,8 +120,10 @@ impl Group {
         call: &Call<'_>,
         request: &OffsetCommitRequest<'_>,
     ) -> Result<(), ErrorCode> {
-        let Kind::Classic(group) = &mut self.kind;
-        let _ = call;
+        let group = match &mut self.kind {
+            Kind::Classic(group) => group,
+            Kind::Consumer(group) => return group.validate_commit(call, request),
+        };
         let generation = request.generation_id_or_member_epoch;
         let (member_id, instance_id) = (request.member_id, request.group_instance_id);
         if generation < 0 && group.state == State::Empty {
@@ -196,6 +201,14 @@ impl Group {
         self.offsets.put(topic.name, partition, committed);
     }
 
+    /// Members of the consumer protocol say who they are (OffsetFetch 9 and up).
+    fn validate_fetch(&self, request: &OffsetFetchRequestGroup<'_>) -> Result<(), ErrorCode> {
+        match &self.kind {
+            Kind::Classic(_) => Ok(()),
+            Kind::Consumer(group) => group.validate_fetch(request.member_id, request.member_epoch),
+        }
+    }
+
     fn fetch(&self, request: &OffsetFetchRequestGroup<'_>, topics: &dyn TopicsView) -> Fetched {
         let Some(asked) = &request.topics else {
             let all = self.offsets.topics.iter().map(|(name, partitions)| TopicReply {
@@ -229,22 +242,16 @@ impl Group {
     fn is_subscribed(&self, topic: &str) -> bool {
         match &self.kind {
             Kind::Classic(group) => group.is_subscribed(topic),
+            Kind::Consumer(group) => group.is_subscribed(topic),
         }
     }
 
     /// Takes out the offsets that nobody needs any more; then the group, if it is nothing without.
-    fn expire(&mut self, now_ms: i64, retention_ms: i64, effects: &mut Effects) {
-        let Kind::Classic(group) = &self.kind;
-        // From when an offset's retention counts; `None`: the group is at work, none expires.
-        let since: Option<i64> = match (group.is_simple(), group.state) {
-            (true, _) => Some(-1),
-            (false, State::Empty) => Some(group.state_since_ms),
-            (false, State::Stable) if group.knows_subscriptions() => Some(-1),
-            _ => None,
-        };
-        if let Some(since_ms) = since {
+    fn expire(&mut self, retention_ms: i64, turn: &mut Turn<'_>) {
+        let now_ms = turn.now_ms;
+        if let Some(since_ms) = self.retention_since_ms() {
             let mut offsets = std::mem::take(&mut self.offsets);
-            offsets.remove_where(&self.id, effects, |topic, committed| {
+            offsets.remove_where(&self.id, &mut turn.effects, |topic, committed| {
                 if self.is_subscribed(topic) {
                     return false;
                 }
@@ -257,13 +264,27 @@ impl Group {
             self.offsets = offsets;
         }
         if self.offsets.is_empty() && self.is_empty() && !self.awaits_members() {
-            self.delete(effects);
+            self.delete(turn);
+        }
+    }
+
+    /// From when an offset's retention counts, -1: from its commit; `None`: the group is at work
+    /// and none expires.
+    fn retention_since_ms(&self) -> Option<i64> {
+        let Kind::Classic(group) = &self.kind else { return Some(-1) };
+        match group.state {
+            _ if group.is_simple() => Some(-1),
+            State::Empty => Some(group.state_since_ms),
+            State::Stable if group.knows_subscriptions() => Some(-1),
+            _ => None,
         }
     }
 
     fn awaits_members(&self) -> bool {
-        let Kind::Classic(group) = &self.kind;
-        group.awaits_members()
+        match &self.kind {
+            Kind::Classic(group) => group.awaits_members(),
+            Kind::Consumer(_) => false,
+        }
     }
 }
 
@@ -308,17 +329,15 @@ impl Coordinator {
         call: &Call<'_>,
         request: &OffsetFetchRequestGroup<'_>,
     ) -> Effects {
-        let nothing = || {
-            let mut reply = OffsetFetchReply::failed(request, ErrorCode::None);
-            reply.error = ErrorCode::None;
-            reply
-        };
         let reply = match self.groups.get(request.group_id) {
-            None => nothing(),
-            Some(group) => OffsetFetchReply {
-                group_id: request.group_id.to_owned(),
-                error: ErrorCode::None,
-                topics: group.fetch(request, call.topics),
+            None => OffsetFetchReply::failed(request, ErrorCode::None),
+            Some(group) => match group.validate_fetch(request) {
+                Err(error) => OffsetFetchReply::failed(request, error),
+                Ok(()) => OffsetFetchReply {
+                    group_id: request.group_id.to_owned(),
+                    error: ErrorCode::None,
+                    topics: group.fetch(request, call.topics),
+                },
             },
         };
         Effects { records: Vec::new(), replies: vec![(call.reply, Reply::OffsetFetch(reply))] }
@@ -371,7 +390,7 @@ impl Coordinator {
             let next = self.groups.range::<Arc<str>, _>((from, Bound::Unbounded)).next();
             let Some(id) = next.map(|(id, _)| id.clone()) else { break };
             self.on_group(&id, now_ms, topics, effects, |group, turn| {
-                group.expire(turn.now_ms, retention_ms, &mut turn.effects);
+                group.expire(retention_ms, turn);
             });
             self.sweep_from = Some(id);
             if effects.records.len() >= SWEEP_RECORDS_MAX {
@@ -389,8 +408,10 @@ impl Group {
         request: &OffsetDeleteRequest<'_>,
         effects: &mut Effects,
     ) -> Result<OffsetDeleteReply, ErrorCode> {
-        let Kind::Classic(group) = &self.kind;
-        if group.state != State::Empty && !group.uses_consumer_protocol() {
+        if let Kind::Classic(group) = &self.kind
+            && group.state != State::Empty
+            && !group.uses_consumer_protocol()
+        {
             return Err(ErrorCode::NonEmptyGroup); // what its members read is not known
         }
         let mut topics = Vec::with_capacity(request.topics.len());
