@@ -130,14 +130,12 @@ impl Consumer {
                 turn,
             )?,
         };
-        let assigned_before = without_epochs(&self.members[&member_id].assigned);
         let changed = self.update(&member_id, call, request, turn);
         self.update_target(is_new || changed || self.epoch == 0, turn);
-        self.reconcile(&member_id, reported.as_ref(), turn)?;
+        let reassigned = self.reconcile(&member_id, reported.as_ref(), turn)?;
         self.touch(&member_id, turn);
         self.check();
         let member = &self.members[&member_id];
-        let assigned = without_epochs(&member.assigned);
         let in_full = joins
             || (request.rebalance_timeout_ms != -1
                 && (request.subscribed_topic_names.is_some()
@@ -148,7 +146,7 @@ impl Consumer {
             error_message: None,
             member_epoch: member.epoch,
             heartbeat_interval_ms: turn.settings.consumer_heartbeat_interval_ms,
-            assignment: (in_full || assigned != assigned_before).then_some(assigned),
+            assignment: (in_full || reassigned).then(|| without_epochs(&member.assigned)),
             member_id: Some(member_id),
         })
     }
@@ -268,6 +266,17 @@ impl Consumer {
         turn: &mut Turn<'_>,
     ) -> bool {
         let before = &self.members[member_id];
+        let says_nothing = request.instance_id.is_none_or(|_| before.instance_id.is_some())
+            && request.rack_id.is_none()
+            && request.server_assignor.is_none()
+            && request.rebalance_timeout_ms == -1
+            && request.subscribed_topic_names.is_none()
+            && request.subscribed_topic_regex.is_none();
+        let same_client =
+            before.client_id == call.client_id && before.client_host == call.client_host;
+        if says_nothing && same_client && before.classic.is_none() {
+            return false; // as almost every heartbeat
+        }
         let mut member = before.clone();
         let own = |text: Option<&str>| text.map(str::to_owned);
         member.instance_id = own(request.instance_id).or(member.instance_id);

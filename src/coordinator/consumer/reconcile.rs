@@ -7,7 +7,8 @@ use crate::protocol::error::ErrorCode;
 
 impl Consumer {
     /// Takes the member as far as it can go. `reported` is what the member says it owns, if it says
-    /// so: what it must give up counts as given up once it no longer reports it.
+    /// so: what it must give up counts as given up once it no longer reports it. Whether what it is
+    /// assigned changed.
     ///
     /// # Errors
     /// Its state is a newer broker's: it must begin again.
@@ -16,14 +17,14 @@ impl Consumer {
         member_id: &str,
         reported: Option<&Partitions>,
         turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let member = &self.members[member_id];
         if member.is_reconciled_to(self.target_epoch) {
-            return Ok(());
+            return Ok(false);
         }
         let next = match member.state {
             MemberState::UnrevokedPartitions if still_owns(&member.revoking, reported) => {
-                return Ok(());
+                return Ok(false);
             }
             MemberState::Unknown(_) if reported.is_none_or(|owned| !owned.is_empty()) => {
                 return refuse(
@@ -35,8 +36,9 @@ impl Consumer {
             _ => self.next_step(member, reported),
         };
         if same(member, &next) {
-            return Ok(());
+            return Ok(false);
         }
+        let reassigned = !same_parts(&member.assigned, &next.assigned);
         self.disown(member_id);
         let mut next = next;
         next.rebalance_deadline_ms = i64::MAX;
@@ -48,7 +50,7 @@ impl Consumer {
         self.write_current(&next, turn);
         self.members.insert(member_id.to_owned(), next);
         self.own(member_id);
-        Ok(())
+        Ok(reassigned)
     }
 
     /// What the member becomes: it keeps what is in its target, gives up the rest first, then takes
@@ -103,6 +105,10 @@ fn still_owns(revoking: &Owned, reported: Option<&Partitions>) -> bool {
     parts(revoking).any(|(topic, partition)| {
         reported.get(&topic).is_some_and(|partitions| partitions.contains(&partition))
     })
+}
+
+fn same_parts(before: &Owned, after: &Owned) -> bool {
+    parts(before).eq(parts(after))
 }
 
 fn same(member: &Member, next: &Member) -> bool {
