@@ -11,7 +11,7 @@ use crate::cluster::controller::{Controller, ControllerConfig};
 use crate::cluster::metadata::{Broker, Image};
 use crate::config::{ConfigError, Endpoint, Settings};
 use crate::io::probe::{self, ProbeConfig, ProbeError, ProbeReport};
-use crate::io::{Io, Listener, Mesh, Notifier, ShardsConfig, run_shards, signals};
+use crate::io::{Io, Listener, Mesh, Notifier, OpenMode, ShardsConfig, run_shards, signals};
 use crate::server::connection::Server;
 use crate::server::listener;
 use crate::shard::mailbox::{
@@ -245,6 +245,11 @@ async fn shard_main(
     let metrics = Rc::new(ShardMetrics::default());
     let budgets = Budgets::of(io.memory().budget_bytes());
     let committer = Committer::with_budgets(&io, &metrics, budgets);
+    let unwritten = DataDir::unwritten_file(&start.settings.data_dir);
+    match io.open(&unwritten, OpenMode::Read).await {
+        Ok(file) => committer.flush_through(file),
+        Err(error) => tracing::warn!(%error, "flushes go through the logs' own files"),
+    }
     let clean = start.clean.iter().cloned();
     let shard = Shard::new(io, mesh, start.node.clone(), metrics, committer, clean);
     Server::new(shard.clone()).open();

@@ -74,8 +74,8 @@ impl File {
     pub async fn write_at(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
         assert_gather(position, &gather);
         match &self.0 {
-            FileKind::Real(file) => file.write(position, gather, false).await,
-            FileKind::Sim(file) => file.write(position, &gather, false).await,
+            FileKind::Real(file) => file.write(position, gather, None).await,
+            FileKind::Sim(file) => file.write(position, &gather, None).await,
         }
     }
 
@@ -86,8 +86,32 @@ impl File {
     pub async fn write_and_sync(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
         assert_gather(position, &gather);
         match &self.0 {
-            FileKind::Real(file) => file.write(position, gather, true).await,
-            FileKind::Sim(file) => file.write(position, &gather, true).await,
+            FileKind::Real(file) => file.write(position, gather, Some(file)).await,
+            FileKind::Sim(file) => file.write(position, &gather, Some(file)).await,
+        }
+    }
+
+    /// As `write_at`, then fdatasync of `through`, another file of this file system: linked in the
+    /// kernel, one wake-up. Durable on success only where `one_flush_for_all` holds and the write
+    /// changed no metadata; a file that is never written saves the inode's write.
+    ///
+    /// # Errors
+    /// Of either; nothing is known of what is on disk.
+    pub async fn write_and_sync_through(
+        &self,
+        position: u64,
+        gather: Vec<Slice>,
+        through: &File,
+    ) -> io::Result<()> {
+        assert_gather(position, &gather);
+        match (&self.0, &through.0) {
+            (FileKind::Real(file), FileKind::Real(through)) => {
+                file.write(position, gather, Some(through)).await
+            }
+            (FileKind::Sim(file), FileKind::Sim(through)) => {
+                file.write(position, &gather, Some(through)).await
+            }
+            _ => unreachable!("files of one shard are of one kind"),
         }
     }
 
@@ -262,12 +286,21 @@ impl RealFile {
         (Ok(done_bytes.min(want_bytes)), buffer)
     }
 
-    async fn write(&self, position: u64, slices: Vec<Slice>, sync: bool) -> io::Result<()> {
+    /// Writes all of `slices`, then flushes `sync`, if any.
+    async fn write(
+        &self,
+        position: u64,
+        slices: Vec<Slice>,
+        sync: Option<&RealFile>,
+    ) -> io::Result<()> {
         let mut gather = Gather::new(slices);
         let total_bytes = gather.bytes();
         assert!(gather.vectors.len() <= GATHER_COUNT_MAX && total_bytes <= WRITE_BYTES_MAX);
         if total_bytes == 0 {
-            return if sync { self.sync().await } else { Ok(()) };
+            return match sync {
+                Some(file) => file.sync().await,
+                None => Ok(()),
+            };
         }
         let mut done_bytes = 0;
         let mut skip = 0;
@@ -280,8 +313,8 @@ impl RealFile {
             let write = self.submission(entry, Keep::Gather(gather));
             // SAFETY: the vectors are on the heap in the kept gather list, which holds the slices.
             let (result, kept, synced) = unsafe {
-                if sync {
-                    let then = self.submission(self.sync_entry(), Keep::Nothing);
+                if let Some(file) = sync {
+                    let then = file.submission(file.sync_entry(), Keep::Nothing);
                     let (write, then) = self.shard.ring.submit_linked(write, then);
                     let (synced, _) = then.await;
                     let (result, kept) = write.await;
@@ -379,7 +412,7 @@ impl RealFile {
         while done_bytes < bytes {
             let piece_bytes = (bytes - done_bytes).min(ZEROES_BYTES as u64);
             let piece = zeroes().slice(0..usize::try_from(piece_bytes).expect("bounded"));
-            self.write(position + done_bytes, vec![piece], false).await?;
+            self.write(position + done_bytes, vec![piece], None).await?;
             done_bytes += piece_bytes;
         }
         Ok(())

@@ -97,6 +97,12 @@ impl DataDir {
         Ok((DataDir { path, cluster_id, node_id, directory_id, _lock: lock }, clean))
     }
 
+    /// A file of the directory at `path` that no start but the first writes: see
+    /// [`Committer::flush_through`](super::Committer::flush_through).
+    pub fn unwritten_file(path: &Path) -> PathBuf {
+        path.join(FORMAT_NAME)
+    }
+
     /// Writes down how the logs were left; the last thing before the process ends. Durable on
     /// return.
     ///

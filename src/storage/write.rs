@@ -69,10 +69,11 @@ async fn write_segment(
     let bytes: u64 = gather.iter().map(|slice| slice.len() as u64).sum();
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
-    if linked {
-        file.write_and_sync(from, gather).await?;
-    } else {
-        file.write_at(from, gather).await?;
+    let through = log.committer.flush_file();
+    match through.filter(|_| prepared && file.one_flush_for_all()) {
+        Some(through) if linked => file.write_and_sync_through(from, gather, &through).await?,
+        _ if linked => file.write_and_sync(from, gather).await?,
+        _ => file.write_at(from, gather).await?,
     }
     let pending = Pending {
         log: log.clone(),

@@ -473,7 +473,12 @@ impl SimFile {
         (Ok(count), buffer)
     }
 
-    pub async fn write(&self, position: u64, gather: &[Slice], sync: bool) -> io::Result<()> {
+    pub async fn write(
+        &self,
+        position: u64,
+        gather: &[Slice],
+        sync: Option<&SimFile>,
+    ) -> io::Result<()> {
         let mut blocks = Vec::new();
         for slice in gather {
             for bytes in slice.chunks_exact(BLOCK_BYTES) {
@@ -483,7 +488,10 @@ impl SimFile {
             }
         }
         self.write_blocks(position, blocks).await?;
-        if sync { self.sync().await } else { Ok(()) }
+        match sync {
+            Some(file) => file.sync().await,
+            None => Ok(()),
+        }
     }
 
     async fn write_blocks(&self, position: u64, blocks: Vec<Block>) -> io::Result<()> {
