@@ -28,7 +28,7 @@ fn without_flags_a_node_serves_this_machine_only() {
     assert_eq!(settings.data_dir, PathBuf::from("./ringmain-data"));
     assert_eq!(settings.node_id, NodeId(1));
     assert_eq!(settings.cpus, [0, 1, 2, 3]);
-    assert_eq!(settings.memory_bytes, 2 * 1024 * MIB);
+    assert_eq!(settings.memory_bytes, 1024 * MIB);
     assert!(settings.fixed.is_empty());
 }
 
