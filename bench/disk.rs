@@ -57,7 +57,7 @@ impl Drop for Scratch {
 /// The directory cannot be written, or its file system refuses direct I/O.
 pub fn run(args: &DiskArgs) -> anyhow::Result<Report> {
     let align = DIRECT_ALIGN_BYTES as u64;
-    ensure!(args.block_bytes % align == 0, "--block-bytes must be a multiple of {align}");
+    ensure!(args.block_bytes.is_multiple_of(align), "--block-bytes must be a multiple of {align}");
     ensure!(args.block_bytes <= args.file_bytes, "--file-bytes must hold one block at least");
     let path = args.dir.join(format!(".ringmain-bench-{}", std::process::id()));
     let file = OpenOptions::new()

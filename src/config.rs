@@ -28,9 +28,9 @@ const MEMORY_BYTES_PER_CPU_MIN: usize = 64 * MIB;
 /// Share of the machine's memory that a node takes when not told: other programs live there too.
 const MEMORY_SHARE_DEFAULT: usize = 4;
 
-/// Most memory that a node takes when not told, bytes. Memory is dear where a page is touched for the
-/// first time, on a virtual machine above all: with 6 GiB the first seconds of an ingest ran at
-/// 280 MB/s where 512 MiB, soon used again, gave 745. A consumer that lags reads from the disk.
+/// Most memory that a node takes when not told, bytes. A page that is touched for the first time is
+/// dear, on a virtual machine above all: with 6 GiB the first seconds of an ingest ran at 280 MB/s,
+/// where 512 MiB, soon used again, gave 745. A consumer that lags reads from the disk.
 const MEMORY_BYTES_DEFAULT_MAX: usize = 1024 * MIB;
 
 /// Flags of `ringmain serve`.
