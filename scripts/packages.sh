@@ -68,7 +68,7 @@ cargo_need() {
     export PATH="$bin:$PATH"
     return 0
   fi
-  echo "cargo is missing: install a Rust toolchain (1.88 or newer), see https://rustup.rs" >&2
+  echo "cargo is missing: install a Rust toolchain (1.89 or newer), see https://rustup.rs" >&2
   exit 1
 }
 
