@@ -59,8 +59,12 @@ impl Log {
     async fn candidate(&self, timestamp: i64, after: Offset) -> Option<(Offset, Offset)> {
         let (segment, start, flushed, interval_bytes) = {
             let state = self.0.state.borrow();
+            // A segment without an acknowledged record that is kept would be found again for ever.
             let segment = state.segments.iter().find(|segment| {
-                segment.base_offset >= after && segment.max_timestamp.get() >= timestamp
+                segment.base_offset >= after
+                    && segment.base_offset < state.flushed_offset
+                    && segment.end_offset.get() > state.start_offset
+                    && segment.max_timestamp.get() >= timestamp
             });
             let interval_bytes = state.config.index_interval_bytes;
             (segment?.clone(), state.start_offset, state.flushed_offset, interval_bytes)
@@ -72,7 +76,7 @@ impl Log {
         let near = if segment.has_index() { near } else { None };
         let from = near.unwrap_or(segment.base_offset).max(start);
         let upto = segment.end_offset.get().min(flushed);
-        (from <= upto).then_some((from, upto))
+        (from < upto).then_some((from, upto))
     }
 
     /// The first record between `from` and `upto` whose timestamp and offset `wanted` accepts.

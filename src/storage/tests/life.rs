@@ -372,3 +372,17 @@ fn a_quiet_log_holds_little_memory() {
         }
     });
 }
+
+/// Goal: asking for a time while the first batch waits for its flush ends, without a record. Method:
+/// append and ask before the disk had its turn; the shard's thread would spin for ever otherwise.
+#[test]
+fn a_time_is_looked_up_while_the_first_flush_is_under_way() {
+    sim::run(9, |io, _disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        log.append(&records(Codec::None, &[70]), LeaderEpoch(0), 0).unwrap();
+        assert_eq!(log.offset_for_timestamp(0).await.unwrap(), None);
+        log.wait_flushed(log.end_offset()).await.unwrap();
+        let found = log.offset_for_timestamp(0).await.unwrap().unwrap();
+        assert_eq!(found.offset, Offset(0));
+    });
+}
