@@ -55,6 +55,8 @@ struct Connection {
     /// The queue grew or shrank.
     changed: Signal,
     stop: Flag,
+    /// A request that is served alone is under way: it is not in the queue.
+    alone: Cell<bool>,
     last_active: Cell<Duration>,
 }
 
@@ -113,6 +115,7 @@ impl Server {
             queue_bytes: Cell::new(0),
             changed: Signal::default(),
             stop: Flag::default(),
+            alone: Cell::new(false),
             last_active: Cell::new(self.shard.io.clock().monotonic()),
         });
         self.shard.metrics.connections_accepted.add(1);
@@ -134,10 +137,15 @@ impl Server {
                     if now.saturating_sub(first.began) >= SWEEP_INTERVAL {
                         connection.changed.notify();
                     }
-                } else if idle_max
-                    .is_some_and(|most| now.saturating_sub(connection.last_active.get()) > most)
+                } else if !connection.alone.get()
+                    && idle_max
+                        .is_some_and(|most| now.saturating_sub(connection.last_active.get()) > most)
                 {
                     connection.stop.raise();
+                    if connection.queue_bytes.get() > 0 {
+                        // The peer does not read its answers: nothing else ends that send.
+                        connection.socket.shutdown();
+                    }
                 }
             }
         }
@@ -235,7 +243,10 @@ impl Connection {
             Way::Pipelined(begin) => begin.run()?,
             Way::Alone(alone) => {
                 self.answered().await;
-                Pending::Now(alone.run().await?)
+                self.alone.set(true);
+                let outcome = alone.run().await;
+                self.alone.set(false);
+                Pending::Now(outcome?)
             }
         };
         let began = self.last_active.get();

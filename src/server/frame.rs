@@ -5,7 +5,7 @@
 //! that has not arrived is a fixed multiple of what has, or of the largest frame that this
 //! connection sent before: a declared length alone costs nothing.
 
-use crate::base::limits::KIB;
+use crate::base::limits::{KIB, MIB};
 use crate::io::{Buffer, Memory, Slice, Socket};
 use crate::shard::signal::{Budget, Permit};
 use std::rc::Rc;
@@ -20,6 +20,8 @@ const AHEAD_BYTES_MIN: usize = 4 * KIB;
 const AHEAD_BYTES_MAX: usize = 64 * KIB;
 /// A frame may be given so many times what of it has arrived.
 const GROWTH_FACTOR: usize = 16;
+/// Most that a connection's earlier frames earn it: a declared length alone never costs more.
+const PROVEN_BYTES_MAX: usize = 4 * MIB;
 
 /// One request, and what it holds of the shard's budget.
 pub struct Frame {
@@ -173,8 +175,8 @@ impl Frames {
         if let Some(size) = declared(&rest) {
             let whole = self.checked(size)? + SIZE_BYTES;
             if whole > AHEAD_BYTES_MAX {
-                self.permit = Some(self.budget.take(whole).await);
                 wanted = wanted.max(self.room_for(whole, rest.len()));
+                self.permit = Some(self.budget.take(wanted).await);
             }
         }
         let mut buffer = self.memory.allocate_wait(wanted).await;
@@ -184,10 +186,15 @@ impl Frames {
 
     /// A larger buffer for a frame of `whole` bytes with its size.
     async fn grow(&mut self, partial: Partial, whole: usize) -> Partial {
-        if self.permit.is_none() && whole > AHEAD_BYTES_MAX {
-            self.permit = Some(self.budget.take(whole).await);
+        let room_bytes = self.room_for(whole, partial.filled);
+        if whole > AHEAD_BYTES_MAX {
+            // What is held counts, not what is declared: a peer that stalls holds back nobody else.
+            match &mut self.permit {
+                Some(permit) => permit.enlarge(room_bytes),
+                None => self.permit = Some(self.budget.take(room_bytes).await),
+            }
         }
-        let mut buffer = self.memory.allocate_wait(self.room_for(whole, partial.filled)).await;
+        let mut buffer = self.memory.allocate_wait(room_bytes).await;
         buffer[..partial.filled].copy_from_slice(&partial.buffer[..partial.filled]);
         Partial { buffer, filled: partial.filled }
     }
@@ -195,7 +202,7 @@ impl Frames {
     /// How many bytes a frame of `whole` bytes may occupy when `filled` have arrived.
     fn room_for(&self, whole: usize, filled: usize) -> usize {
         let earned = filled.saturating_mul(GROWTH_FACTOR).max(AHEAD_BYTES_MAX);
-        whole.min(earned.max(self.proven_bytes + SIZE_BYTES))
+        whole.min(earned.max(self.proven_bytes.min(PROVEN_BYTES_MAX) + SIZE_BYTES))
     }
 
     /// Hands the received bytes on to `take`, and fits the next receive to how much came.

@@ -19,6 +19,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Time between two tries of an append for which memory is short.
+const ROOM_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Resolves when an append is acknowledged, or will not be.
 pub type Acked = Pin<Box<dyn Future<Output = Result<(), FlushError>>>>;
@@ -234,7 +238,8 @@ impl Replica {
             match self.append_now(&first.batch, &first.produced, now_ms) {
                 Err(AppendError::NoRoom { .. }) => {
                     self.line.borrow_mut().push_front(first);
-                    self.io.yield_now().await;
+                    // Memory is short, not only this log's room: what frees it is not watched here.
+                    self.io.sleep(ROOM_RETRY_INTERVAL).await;
                 }
                 result => self.calls.finish(first.call, result.map_err(StoreError::from)),
             }

@@ -110,6 +110,16 @@ pub struct Permit {
     bytes: usize,
 }
 
+impl Permit {
+    /// Makes the permit one of at least `bytes`, also where they do not fit: its holder is ahead of
+    /// those who wait, and what it asks for grows only with what has arrived.
+    pub fn enlarge(&mut self, bytes: usize) {
+        let more_bytes = bytes.saturating_sub(self.bytes);
+        self.bytes += more_bytes;
+        self.budget.used_bytes.set(self.budget.used_bytes.get().saturating_add(more_bytes));
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let used_bytes = self.budget.used_bytes.get();
