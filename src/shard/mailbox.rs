@@ -152,11 +152,19 @@ impl Shard {
 
     /// Asks the controller for a change; it is in force on every shard when this resolves.
     pub async fn change(self: &Rc<Self>, request: ChangeRequest) -> ChangeReply {
-        if self.id == CONTROLLER_SHARD {
-            return self.control(request).await;
-        }
-        let request = ShardRequest::Change(request);
-        match self.send_request(CONTROLLER_SHARD, request).await {
+        let call = if self.id == CONTROLLER_SHARD {
+            // In a task of its own: a client that goes away does not leave a change half done.
+            let call = self.calls.open();
+            let (shard, id) = (self.clone(), call.id());
+            self.io.spawn(async move {
+                let reply = shard.control(request).await;
+                shard.calls.finish(id, ShardReply::Change(reply));
+            });
+            call
+        } else {
+            self.send_request(CONTROLLER_SHARD, ShardRequest::Change(request))
+        };
+        match call.await {
             ShardReply::Change(reply) => reply,
             other => unreachable!("a change is answered with {other:?}"),
         }
