@@ -13,7 +13,7 @@ use crate::protocol::messages::create_topics::{
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
 use crate::shard::mailbox::{ChangeReply, ChangeRequest};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Topics of one request by name: how often it names them, and what became of them.
@@ -37,12 +37,9 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
         results.extend(once.iter().map(|topic| topic.name).zip(made));
     }
     let described = describe_all(request, &results);
-    let mut names: Vec<&str> = Vec::new();
-    for topic in &body.topics {
-        if !names.contains(&topic.name) {
-            names.push(topic.name);
-        }
-    }
+    let mut seen = HashSet::new();
+    let names: Vec<&str> =
+        body.topics.iter().map(|topic| topic.name).filter(|name| seen.insert(*name)).collect();
     let messages: Vec<(ErrorCode, Option<String>)> = names
         .iter()
         .map(|name| match results.get(name) {

@@ -11,19 +11,25 @@ use crate::protocol::messages::describe_configs::{
 };
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
+use std::collections::HashSet;
 
 /// Describes each resource for itself.
 pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     let body: DescribeConfigsRequest = request.decode()?;
     let image = request.server.shard.image();
+    // A resource that comes twice is answered once: a small request has no large answer.
+    let mut seen = HashSet::new();
+    let resources = body.resources.iter();
+    let resources: Vec<&DescribeConfigsResource<'_>> =
+        resources.filter(|asked| seen.insert((asked.resource_type, asked.resource_name))).collect();
     let found: Vec<Result<Vec<Described>, Refusal>> =
-        body.resources.iter().map(|asked| settings_of(request, &image, asked)).collect();
-    let results = body.resources.iter().zip(&found).map(|(asked, found)| {
+        resources.iter().map(|asked| settings_of(request, &image, asked)).collect();
+    let results = resources.iter().zip(&found).map(|(asked, found)| {
         let (error_code, error_message, described) = match found {
             Ok(described) => (ErrorCode::None, None, described.as_slice()),
             Err((code, text)) => (*code, Some(text.as_str()), &[][..]),
         };
-        let keys = asked.configuration_keys.as_deref();
+        let keys = asked.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
         let wanted =
             described.iter().filter(|setting| keys.is_none_or(|keys| keys.contains(&setting.name)));
         DescribeConfigsResult {

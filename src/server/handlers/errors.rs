@@ -51,10 +51,10 @@ pub fn of_store(error: &StoreError, shard: &Shard, id: TopicPartition, by_id: bo
     }
 }
 
-/// A replica that is not open: its topic was deleted meanwhile, or its log failed.
+/// A replica that is not open: its topic was deleted meanwhile, or is being opened, or failed to.
 fn of_missing(shard: &Shard, id: TopicPartition, by_id: bool) -> ErrorCode {
     match shard.image().topic_by_id(id.topic_id) {
-        Some(_) => ErrorCode::KafkaStorageError,
+        Some(_) => ErrorCode::NotLeaderOrFollower,
         None if by_id => ErrorCode::UnknownTopicId,
         None => ErrorCode::UnknownTopicOrPartition,
     }

@@ -153,10 +153,13 @@ async fn read(request: &Request, wanted: &[Wanted], limits: &Limits) -> Vec<Read
             Err(code) => reads.push(Err(code)),
         }
     }
-    let is_refused = targets.len() < wanted.len();
-    let may_wait = !is_refused && !limits.wait_max.is_zero() && limits.bytes_min > 0;
+    if targets.is_empty() {
+        return reads; // as when a consumer closes its session: there is nothing to wait for
+    }
+    let may_wait = !limits.wait_max.is_zero() && limits.bytes_min > 0;
+    let failed = |reads: &[Read]| targets.iter().any(|target| reads[target.index].is_err());
     let one_owner = targets.windows(2).all(|pair| pair[0].owner == pair[1].owner);
-    if may_wait && one_owner && !targets.is_empty() {
+    if may_wait && one_owner {
         // The only shard waits by itself: one message there and one back.
         let wait_bytes = limits.bytes_min;
         let waits = vec![(targets[0].owner, (0..targets.len()).collect::<Vec<_>>(), wait_bytes)];
@@ -166,13 +169,9 @@ async fn read(request: &Request, wanted: &[Wanted], limits: &Limits) -> Vec<Read
     loop {
         first_pass(request, &targets, limits, &mut reads).await;
         let bytes: usize = reads.iter().flatten().map(|read| read.bytes).sum();
-        let is_error = reads.iter().any(Result::is_err);
+        let is_error = failed(&reads);
         let is_over = clock.monotonic() >= deadline;
         if is_error || bytes >= limits.bytes_min || !may_wait || is_over {
-            return reads;
-        }
-        if targets.is_empty() {
-            request.server.shard.io.sleep(limits.wait_max).await;
             return reads;
         }
         let mut waits = by_owner(&targets, 0..targets.len());
@@ -184,7 +183,7 @@ async fn read(request: &Request, wanted: &[Wanted], limits: &Limits) -> Vec<Read
         targets.iter().for_each(|target| reads[target.index] = Err(ErrorCode::None));
         wait_pass(request, &targets, waits, limits, deadline, &mut reads).await;
         let bytes: usize = reads.iter().flatten().map(|read| read.bytes).sum();
-        let is_error = reads.iter().any(Result::is_err);
+        let is_error = failed(&reads);
         if is_error || (bytes >= limits.bytes_min && bytes <= limits.bytes_max) {
             return reads;
         }

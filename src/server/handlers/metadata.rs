@@ -13,7 +13,7 @@ use crate::protocol::messages::metadata::{
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
 use crate::shard::mailbox::{ChangeReply, ChangeRequest};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// First version in which a client may ask by id alone.
 const BY_ID_FROM_VERSION: i16 = 12;
@@ -21,6 +21,9 @@ const BY_ID_FROM_VERSION: i16 = 12;
 const EMPTY_FROM_VERSION: i16 = 1;
 /// First version in which a client may forbid creation; before, it wants it.
 const CREATION_FROM_VERSION: i16 = 4;
+/// Made by the part of the broker that uses them, never by a client's first question.
+const INTERNAL_TOPICS: [&str; 3] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
 /// Answers with what was asked for, by name or id, or with all topics.
 pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
@@ -47,10 +50,13 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
     let shard = &request.server.shard;
     let image = shard.image();
     let operations = if body.include_topic_authorized_operations { OF_TOPIC } else { NOT_ASKED };
+    // A name that comes twice is answered once: the answer is bounded by the topics there are.
+    let mut seen = HashSet::new();
     let topics = match asked {
         None => image.topics().map(|topic| described(topic, operations)).collect(),
         Some(asked) => asked
             .iter()
+            .filter(|topic| seen.insert((topic.name, topic.topic_id)))
             .map(|topic| match topic.name {
                 _ if topic.topic_id != TopicId::ZERO => by_id(&image, topic.topic_id, operations),
                 Some(name) => by_name(&image, name, operations, &refusals),
@@ -85,7 +91,9 @@ async fn create_missing<'n>(
 ) -> HashMap<String, ChangeError> {
     let image = request.server.shard.image();
     let missing = |name: &&str| image.topic(name).is_none() && topic_name_fault(name).is_none();
-    let topics: Vec<NewTopic> = names.filter(missing).map(NewTopic::with_defaults).collect();
+    let ordinary = |name: &&str| !INTERNAL_TOPICS.contains(name);
+    let names: HashSet<&str> = names.filter(missing).filter(ordinary).collect();
+    let topics: Vec<NewTopic> = names.into_iter().map(NewTopic::with_defaults).collect();
     if topics.is_empty() {
         return HashMap::new();
     }
