@@ -223,6 +223,9 @@ impl LogState {
         // Dirty segments are the last ones; few rolls ever wait at once.
         let mut found = None;
         for segment in self.segments.iter().rev() {
+            if segment.end_bytes.get() == 0 {
+                continue;
+            }
             if segment.dirty_bytes() == 0 {
                 break;
             }
@@ -232,8 +235,9 @@ impl LogState {
     }
 
     pub fn dirty_bytes(&self) -> u64 {
-        let dirty = self.segments.iter().rev().map(|segment| segment.dirty_bytes());
-        dirty.take_while(|&bytes| bytes > 0).sum()
+        // A segment that was just begun says nothing of those before it.
+        let filled = self.segments.iter().rev().filter(|segment| segment.end_bytes.get() > 0);
+        filled.map(|segment| segment.dirty_bytes()).take_while(|&bytes| bytes > 0).sum()
     }
 
     /// The damage that `position` of the segment's file lies in.

@@ -90,10 +90,14 @@ impl Log {
         Ok(start_offset)
     }
 
+    /// Whether the active segment may be rolled for its age; not before all of it is written.
     fn active_expired(&self, now_ms: i64) -> bool {
         let state = self.0.state.borrow();
         let active = state.active();
-        state.fenced.is_none() && active.end_bytes.get() > 0 && expired(&state, active, now_ms)
+        state.fenced.is_none()
+            && active.end_bytes.get() > 0
+            && active.dirty_bytes() == 0
+            && expired(&state, active, now_ms)
     }
 
     /// Tries again to close segments whose closing failed.

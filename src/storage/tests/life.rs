@@ -252,6 +252,24 @@ fn a_segment_rolls_when_it_is_old() {
     });
 }
 
+/// Goal: retention never strands unwritten bytes. Method: an expired batch, retention before its
+/// write, then wait for it.
+#[test]
+fn an_expired_segment_rolls_only_when_it_is_written() {
+    sim::run(7, |io, _disk| async move {
+        let config = LogConfig { retention_ms: 1_000, ..small() };
+        let (log, _) = open(&io, &config).await;
+        let appended = log.append(&batch(100, 1, 0, 0), LeaderEpoch(0), 0).unwrap();
+        let later_ms = io.clock().now_ms() + 1_000_000;
+        log.apply_retention(later_ms).await.unwrap();
+        assert_eq!(log.segments_count(), 1);
+        let flushed = log.wait_flushed(appended.last_offset.plus(1));
+        io.timeout(Duration::from_secs(5), flushed).await.expect("it is written").unwrap();
+        log.apply_retention(later_ms).await.unwrap();
+        assert_eq!(log.segments_count(), 2);
+    });
+}
+
 fn records(codec: Codec, timestamps: &[i64]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(codec);
     for &timestamp in timestamps {
