@@ -185,6 +185,20 @@ async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
         state.no_space = true;
         return WriteFailure::NoSpace { dropped_bytes: 0 };
     }
+    // Zeroing ahead allocates and moves `prepared_bytes` in the very space that is given back; it
+    // waits for no write, so it ends.
+    log.quiet_wakers.until(|| (!log.preparing.replace(true)).then_some(())).await;
+    let failure = take_back_alone(log, segment).await;
+    log.preparing.set(false);
+    log.quiet_wakers.wake_all();
+    failure
+}
+
+/// Nothing is being prepared and nothing begins to be.
+async fn take_back_alone(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
+    if log.state.borrow().fenced.is_some() {
+        return WriteFailure::NoSpace { dropped_bytes: 0 };
+    }
     let dropped_bytes = cut_unwritten(log, segment);
     log.flush_wakers.wake_upto(i64::MAX);
     // Nothing behind the written end may ever look like a batch again.
