@@ -87,7 +87,11 @@ async fn save_checkpoint_alone(log: &Rc<LogCell>) -> io::Result<()> {
         (checkpoint, segment, epochs)
     };
     if let Some(epochs) = epochs {
-        log.io.replace_file(&log.dir.join(EPOCHS_NAME), epochs.into_bytes()).await?;
+        let replaced = log.io.replace_file(&log.dir.join(EPOCHS_NAME), epochs.into_bytes()).await;
+        if replaced.is_err() {
+            log.state.borrow_mut().epochs_dirty = true;
+        }
+        replaced?;
     }
     if scanned.flushed_bytes.get() > 0 {
         scanned.write_index(&log.io).await?;
