@@ -361,8 +361,7 @@ impl Committer {
                     self.flush_or_wait(pending);
                 }
             }
-            Err(WriteFailure::NoSpace { dropped_bytes }) => {
-                self.undirtied(dropped_bytes);
+            Err(WriteFailure::NoSpace) => {
                 if log.state.borrow().dirty_bytes() > 0 {
                     self.retry_later(&log);
                 }

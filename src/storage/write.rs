@@ -21,8 +21,8 @@ const ALIGN: u64 = DIRECT_ALIGN_BYTES as u64;
 
 /// Why a write did not reach the disk.
 pub(super) enum WriteFailure {
-    /// The disk is full; so many dirty bytes were taken back.
-    NoSpace { dropped_bytes: u64 },
+    /// The disk is full; what was not acknowledged was taken back.
+    NoSpace,
     /// Nobody knows what is on the disk now.
     Io(String),
 }
@@ -183,7 +183,7 @@ async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
             tracing::warn!(%log, "no space left: appends are refused until there is");
         }
         state.no_space = true;
-        return WriteFailure::NoSpace { dropped_bytes: 0 };
+        return WriteFailure::NoSpace;
     }
     // Zeroing ahead allocates and moves `prepared_bytes` in the very space that is given back; it
     // waits for no write, so it ends.
@@ -197,9 +197,9 @@ async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
 /// Nothing is being prepared and nothing begins to be.
 async fn take_back_alone(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
     if log.state.borrow().fenced.is_some() {
-        return WriteFailure::NoSpace { dropped_bytes: 0 };
+        return WriteFailure::NoSpace;
     }
-    let dropped_bytes = cut_unwritten(log, segment);
+    cut_unwritten(log, segment);
     log.flush_wakers.wake_upto(i64::MAX);
     // Nothing behind the written end may ever look like a batch again.
     let end = segment.written_bytes.get().next_multiple_of(ALIGN);
@@ -213,10 +213,10 @@ async fn take_back_alone(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailu
         segment.prepared_bytes.set(segment.prepared_bytes.get().min(end));
         segment.zeroed.set((0, 0));
     }
-    WriteFailure::NoSpace { dropped_bytes }
+    WriteFailure::NoSpace
 }
 
-fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) -> u64 {
+fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     let mut state = log.state.borrow_mut();
     let dropped_bytes = state.dirty_bytes();
     let end_offset = segment.written_offset.get();
@@ -238,7 +238,8 @@ fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) -> u64 {
     state.cut_for_space = true;
     drop(state);
     log.committer.release_tail(released_bytes);
-    dropped_bytes
+    // Here and not when the write ends: the log may be fenced by then.
+    log.committer.undirtied(dropped_bytes);
 }
 
 /// Sets an unsealed segment's end back to what is written.
