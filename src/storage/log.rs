@@ -164,7 +164,7 @@ pub(super) struct LogCell {
     pub committer: Committer,
     pub state: RefCell<LogState>,
     /// The next acknowledgement, fence or cut.
-    pub flush_wakers: OffsetWakers,
+    pub flush_wakers: Rc<OffsetWakers>,
     /// A write ended, zeroing ended, a reader let go: whoever needs quiet looks again.
     pub quiet_wakers: Wakers,
     /// Waits in the committer's queue.
@@ -352,6 +352,7 @@ impl Log {
     ) -> impl Future<Output = Result<(), FlushError>> + 'static {
         let cell = self.0.clone();
         let cuts_count = cell.state.borrow().cuts_count;
+        let wait = cell.flush_wakers.wait(upto.0);
         poll_fn(move |context| {
             let state = cell.state.borrow();
             if state.cuts_count != cuts_count && state.flushed_offset < upto {
@@ -365,7 +366,7 @@ impl Log {
             if let Some(reason) = &state.fenced {
                 return Poll::Ready(Err(FlushError::Fenced(reason.clone())));
             }
-            cell.flush_wakers.add(upto.0, context.waker());
+            wait.register(context.waker());
             Poll::Pending
         })
     }
@@ -518,6 +519,7 @@ impl Watch {
     /// [`FlushError::Fenced`]: it will not move any more.
     pub async fn past(&self, offset: Offset) -> Result<Offset, FlushError> {
         let cell = self.log.0.clone();
+        let wait = cell.flush_wakers.wait(offset.0 + 1);
         poll_fn(move |context| {
             let state = cell.state.borrow();
             if state.flushed_offset > offset {
@@ -526,7 +528,7 @@ impl Watch {
             if let Some(reason) = &state.fenced {
                 return Poll::Ready(Err(FlushError::Fenced(reason.clone())));
             }
-            cell.flush_wakers.add(offset.0 + 1, context.waker());
+            wait.register(context.waker());
             Poll::Pending
         })
         .await

@@ -5,7 +5,8 @@
 //! what a log is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring
 //! them to the disk, into space that [`prepare`] made ready; [`read`] and [`lookup`] find them
 //! again; [`retention`] and [`truncate`] give them up; [`checkpoint`] and [`recovery`] carry a log
-//! over a stop or a crash, with [`scan`]; [`data_dir`] is the directory around all logs.
+//! over a stop or a crash, with [`scan`]; [`data_dir`] is the directory around all logs;
+//! [`wake`] lets tasks wait.
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
 //! appended.
 #![forbid(unsafe_code)]
@@ -28,7 +29,7 @@ mod tail_cache;
 #[cfg(test)]
 mod tests;
 mod truncate;
-mod wake;
+pub mod wake;
 mod write;
 
 pub use checkpoint::CleanLog;

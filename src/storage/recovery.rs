@@ -23,7 +23,7 @@ use super::segment::{
     DELETED_SUFFIX, LOG_SUFFIX, SPARE_NAME, Segment, SegmentFacts, base_offset_of,
 };
 use super::tail_cache::Tail;
-use super::wake::{OffsetWakers, Wakers};
+use super::wake::Wakers;
 use crate::base::ids::{Offset, TopicId};
 use crate::io::{Io, OpenMode};
 use std::cell::{Cell, RefCell};
@@ -178,7 +178,7 @@ fn build(io: &Io, committer: &Committer, open: &OpenLog, dir: Rc<Path>, mut part
         topic_id: open.topic_id,
         committer: committer.clone(),
         state: RefCell::new(state),
-        flush_wakers: OffsetWakers::default(),
+        flush_wakers: Rc::default(),
         quiet_wakers: Wakers::default(),
         queued: Cell::new(false),
         writing: Cell::new(false),

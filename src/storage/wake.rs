@@ -1,13 +1,18 @@
-//! Tasks of one shard that wait for a log: woken by what they wait for, not by polling.
+//! Tasks of one shard that wait: woken by what they wait for, not by polling.
+//!
+//! **Invariant:** a waker is kept no longer than the wait that left it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// Tasks that wait until something holds; whoever makes it hold calls [`Wakers::wake_all`].
 #[derive(Default)]
 pub struct Wakers {
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    key_next: Cell<u64>,
 }
 
 impl Wakers {
@@ -16,10 +21,13 @@ impl Wakers {
         &'a self,
         mut check: impl FnMut() -> Option<T> + 'a,
     ) -> impl Future<Output = T> + 'a {
+        let key = self.key_next.get();
+        self.key_next.set(key + 1);
+        let wait = Wait { wakers: self, key };
         poll_fn(move |context| match check() {
             Some(found) => Poll::Ready(found),
             None => {
-                self.waiting.borrow_mut().push(context.waker().clone());
+                wait.register(context.waker());
                 Poll::Pending
             }
         })
@@ -28,9 +36,36 @@ impl Wakers {
     /// Lets everybody look again.
     pub fn wake_all(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        for waker in waiting {
+        for waker in waiting.into_values() {
             waker.wake();
         }
+    }
+
+    /// How many wait now.
+    #[cfg(test)]
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+}
+
+/// One wait; takes its waker away when dropped.
+struct Wait<'a> {
+    wakers: &'a Wakers,
+    key: u64,
+}
+
+impl Wait<'_> {
+    fn register(&self, waker: &Waker) {
+        let older = self.wakers.waiting.borrow_mut().insert(self.key, waker.clone());
+        drop(older);
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        // Dropped after the borrow: a waker may own its task, and that another wait.
+        let waker = self.wakers.waiting.borrow_mut().remove(&self.key);
+        drop(waker);
     }
 }
 
@@ -38,29 +73,99 @@ impl Wakers {
 /// on.
 #[derive(Default)]
 pub struct OffsetWakers {
-    waiting: RefCell<Vec<(i64, Waker)>>,
+    waiting: RefCell<BTreeMap<(i64, u64), Waker>>,
+    key_next: Cell<u64>,
 }
 
 impl OffsetWakers {
-    /// Wakes `waker` once the log is acknowledged up to `upto` (exclusive).
-    pub fn add(&self, upto: i64, waker: &Waker) {
-        let mut waiting = self.waiting.borrow_mut();
-        let known = waiting.iter().any(|entry| entry.0 == upto && entry.1.will_wake(waker));
-        if !known {
-            waiting.push((upto, waker.clone()));
-        }
+    /// A wait until the log is acknowledged up to `upto` (exclusive).
+    pub fn wait(self: &Rc<Self>, upto: i64) -> OffsetWait {
+        let key = self.key_next.get();
+        self.key_next.set(key + 1);
+        OffsetWait { wakers: self.clone(), key: (upto, key) }
     }
 
     /// Wakes those who wait for `reached` or less.
     pub fn wake_upto(&self, reached: i64) {
-        let mut waiting = self.waiting.borrow_mut();
-        let mut at = 0;
-        while at < waiting.len() {
-            if waiting[at].0 <= reached {
-                waiting.swap_remove(at).1.wake();
-            } else {
-                at += 1;
-            }
+        let due = {
+            let mut waiting = self.waiting.borrow_mut();
+            let later = match reached.checked_add(1) {
+                Some(next) => waiting.split_off(&(next, 0)),
+                None => BTreeMap::new(),
+            };
+            std::mem::replace(&mut *waiting, later)
+        };
+        for waker in due.into_values() {
+            waker.wake();
         }
+    }
+
+    /// How many wait now.
+    #[cfg(test)]
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+}
+
+/// One wait for an offset; takes its waker away when dropped.
+pub struct OffsetWait {
+    wakers: Rc<OffsetWakers>,
+    key: (i64, u64),
+}
+
+impl OffsetWait {
+    /// Wakes `waker` once the offset is reached.
+    pub fn register(&self, waker: &Waker) {
+        let older = self.wakers.waiting.borrow_mut().insert(self.key, waker.clone());
+        drop(older);
+    }
+}
+
+impl Drop for OffsetWait {
+    fn drop(&mut self) {
+        let waker = self.wakers.waiting.borrow_mut().remove(&self.key);
+        drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use std::task::Context;
+
+    /// Goal: waits that are given up leave nothing. Method: poll and drop 1,000 of each kind.
+    #[test]
+    fn dropped_waits_leave_no_wakers() {
+        let wakers = Wakers::default();
+        for _ in 0..1_000 {
+            assert!(wakers.until(|| None::<()>).now_or_never().is_none());
+        }
+        assert_eq!(wakers.waiting_count(), 0);
+        let mut kept = std::pin::pin!(wakers.until(|| None::<()>));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert!(kept.as_mut().poll(&mut context).is_pending());
+            assert_eq!(wakers.waiting_count(), 1);
+        }
+    }
+
+    /// Goal: only who is due is woken. Method: three offsets, woken in two steps.
+    #[test]
+    fn offsets_wake_in_order() {
+        let wakers = Rc::new(OffsetWakers::default());
+        let waits = [5, 7, i64::MAX].map(|upto| wakers.wait(upto));
+        waits.iter().for_each(|wait| wait.register(Waker::noop()));
+        wakers.wake_upto(4);
+        assert_eq!(wakers.waiting_count(), 3);
+        wakers.wake_upto(5);
+        assert_eq!(wakers.waiting_count(), 2);
+        waits[1].register(Waker::noop());
+        drop(waits);
+        assert_eq!(wakers.waiting_count(), 0);
+        let last = wakers.wait(i64::MAX);
+        last.register(Waker::noop());
+        wakers.wake_upto(i64::MAX);
+        assert_eq!(wakers.waiting_count(), 0);
     }
 }

@@ -5,6 +5,7 @@ use crate::io::sim;
 use crate::protocol::batch::BatchBuilder;
 use crate::protocol::compression::Codec;
 use crate::protocol::record::NewRecord;
+use futures_util::FutureExt as _;
 use std::time::Duration;
 
 /// Appends `count` batches of varied size; returns their bodies.
@@ -328,6 +329,11 @@ fn waiters_wake_when_their_offset_is_safe() {
         assert_eq!(disk.unsynced_bytes(), 0);
         let soon = io.timeout(Duration::from_secs(1), watch.past(Offset(5))).await;
         assert!(soon.is_none());
+        for _ in 0..1_000 {
+            assert!(watch.past(Offset(5)).now_or_never().is_none());
+            assert!(log.wait_flushed(Offset(6)).now_or_never().is_none());
+        }
+        assert_eq!(log.0.flush_wakers.waiting_count(), 0);
         assert!(log.has_room());
         log.wait_room().await;
     });
