@@ -514,6 +514,31 @@ fn a_long_poll_ends_with_the_first_record() {
     node.stop();
 }
 
+/// Goal: a stop answers who waits for records. Method: long polls on one shard and on two, a stop;
+/// each gets an empty answer, which a dropped request would not.
+#[test]
+fn a_stop_answers_long_polls() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let (mut one, mut both, mut last) = (node.client(), node.client(), node.client());
+    one.create("words", 2);
+    let partitions: [&[(i32, i64)]; 2] = [&[(0, 0)], &[(0, 0), (1, 0)]];
+    for (reader, wanted) in [&mut one, &mut both].into_iter().zip(partitions) {
+        let mut request = fetch_request("words", wanted);
+        request.max_wait_ms = 2 * PATIENCE.as_millis() as i32;
+        reader.send(FETCH, &request);
+    }
+    // The requests have come in once a later one on each connection's node was answered.
+    for _ in 0..10 {
+        last.create("others", 1);
+    }
+    node.stop();
+    for reader in [&mut one, &mut both] {
+        let answer = reader.receive().expect("an answer, not a closed connection");
+        assert_eq!(Fetched::of(&answer).bytes(), 0);
+    }
+}
+
 /// Goal: a fetch is bounded, but a large batch is never stuck. Method: limits below one batch.
 #[test]
 fn a_fetch_answers_at_least_one_batch() {

@@ -99,6 +99,11 @@ impl Server {
         self.shard.io.spawn(self.clone().sweep());
     }
 
+    /// Raised when the node stops: whoever waits for records answers with what there is.
+    pub fn stopping(&self) -> &Flag {
+        &self.stopping
+    }
+
     fn take(self: &Rc<Self>, handle: SocketHandle) {
         if self.stopping.is_raised() {
             return self.shard.connection_ended(handle.peer().ip());

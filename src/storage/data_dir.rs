@@ -38,6 +38,8 @@ pub struct DataDir {
 pub enum DataDirError {
     #[error("cannot {doing} {path}: {source}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is a file; choose a directory for --data-dir")]
+    NotADirectory { path: PathBuf },
     #[error("{path} is in use by another node; stop that one or choose another --data-dir")]
     Locked { path: PathBuf },
     #[error("{path} is not a ringmain data directory: it holds {entry:?}; choose an empty one")]
@@ -65,6 +67,9 @@ impl DataDir {
             let path = path.to_path_buf();
             move |source| DataDirError::Io { doing, path, source }
         };
+        if path.exists() && !path.is_dir() {
+            return Err(DataDirError::NotADirectory { path: path.to_path_buf() });
+        }
         fs::create_dir_all(path).map_err(failed("create"))?;
         refuse_foreign(path)?;
         let lock = File::create(path.join(LOCK_NAME)).map_err(failed("write to"))?;

@@ -486,11 +486,18 @@ impl LogCell {
 
     /// Takes no more appends: a write or a flush failed, so nobody knows what the disk holds.
     pub fn fence(self: &Rc<Self>, reason: &str) {
+        if self.state.borrow().fenced.is_none() {
+            tracing::error!(log = %self.dir.display(), reason, "log fenced: reopen it from disk");
+            self.end(reason);
+        }
+    }
+
+    /// Ends appends and waits for good: they fail with `reason` from now on.
+    pub fn end(self: &Rc<Self>, reason: &str) {
         let mut state = self.state.borrow_mut();
         if state.fenced.is_some() {
             return;
         }
-        tracing::error!(log = %self.dir.display(), reason, "log fenced: reopen it from disk");
         state.fenced = Some(reason.to_owned());
         let dirty_bytes = state.dirty_bytes();
         drop(state);

@@ -83,7 +83,7 @@ impl Log {
     /// The directory could not be removed; under its new name it is removed at the next start.
     pub async fn delete(&self) -> Result<(), StorageError> {
         self.0.held.set(true);
-        self.0.fence("the log is deleted");
+        self.0.end("the log is deleted");
         self.0.quiet_wakers.until(|| (!self.0.is_busy()).then_some(())).await;
         let segments: Vec<Rc<Segment>> = {
             let mut state = self.0.state.borrow_mut();

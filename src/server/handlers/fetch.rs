@@ -170,7 +170,8 @@ async fn read(request: &Request, wanted: &[Wanted], limits: &Limits) -> Vec<Read
         first_pass(request, &targets, limits, &mut reads).await;
         let bytes: usize = reads.iter().flatten().map(|read| read.bytes).sum();
         let is_error = failed(&reads);
-        let is_over = clock.monotonic() >= deadline;
+        let is_stopping = request.server.stopping().is_raised();
+        let is_over = is_stopping || clock.monotonic() >= deadline;
         if is_error || bytes >= limits.bytes_min || !may_wait || is_over {
             return reads;
         }
@@ -282,9 +283,10 @@ async fn wait_pass(
         });
         let all = pin!(join_all(calls));
         let left = deadline.saturating_sub(shard.io.clock().monotonic());
-        match select(all, pin!(shard.io.sleep(left))).await {
+        let over = pin!(shard.io.timeout(left, request.server.stopping().wait()));
+        match select(all, over).await {
             Either::Left((replies, _)) => replies,
-            Either::Right(((), all)) => {
+            Either::Right((_, all)) => {
                 cancel.raise();
                 all.await
             }
