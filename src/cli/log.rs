@@ -24,7 +24,7 @@ pub enum LogCommand {
 
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// Segment file, such as data/topics/ID/0/00000000000000000000.log
+    /// Segment file, such as ringmain-data/words-0/00000000000000000000.log
     file: PathBuf,
     /// List the records of each batch, too
     #[arg(long)]
@@ -47,6 +47,7 @@ struct Total {
     first: Option<Offset>,
     last: Option<Offset>,
     tail: Option<(&'static str, Range<u64>)>,
+    is_foreign: bool,
 }
 
 /// Does `command`.
@@ -72,6 +73,10 @@ fn dump(args: &DumpArgs, out: &mut dyn Write) -> Result<(), CliError> {
         DumpError::Read(error) => refused(error),
         DumpError::Write(error) => CliError::output(&error),
     })?;
+    if dump.total.is_foreign {
+        let what = "is not a segment file: it begins with neither a batch nor zeroes";
+        return Err(CliError::Failed(format!("{name} {what}")));
+    }
     match dump.total.faults_count {
         0 => Ok(()),
         1 => Err(CliError::Failed(format!("{name} has 1 fault"))),
@@ -136,6 +141,10 @@ impl Dump<'_> {
             Finding::Torn { range, reason } => {
                 let reason = format!("{reason}; no valid batch follows, recovery cuts here");
                 self.fault("torn", range, &reason)
+            }
+            Finding::Foreign { range, reason } => {
+                self.total.is_foreign = true;
+                self.fault("no segment", range, reason)
             }
             Finding::Zeroes { range } => self.tail("zeroes", range),
             Finding::Recycled { range } => self.tail("recycled", range),
@@ -391,6 +400,18 @@ mod tests {
         let (outcome, text) = dumped(&data, Output::Json, false);
         assert!(outcome.is_err());
         assert!(text.contains("a record with offset delta 2"), "{text}");
+    }
+
+    /// Goal: a file of another kind is no whole segment. Method: text, long and short.
+    #[test]
+    fn a_text_file_is_no_segment() {
+        for lines_count in [3, 10_000] {
+            let text = "a line of text\n".repeat(lines_count);
+            let (outcome, text) = dumped(text.as_bytes(), Output::Text, false);
+            let is_told = |what: &str| what.contains("is not a segment file");
+            assert!(matches!(outcome, Err(CliError::Failed(what)) if is_told(&what)));
+            assert!(text.contains("FAULT: no segment: ") && !text.contains("recycled"), "{text}");
+        }
     }
 
     /// Goal: names give the first offset only where they are Kafka's. Method: some of each.

@@ -27,6 +27,8 @@ pub enum Finding<'a> {
     Damage { range: Range<u64>, reason: String },
     /// The last write was cut off: no valid batch follows.
     Torn { range: Range<u64>, reason: String },
+    /// The file begins like no segment does, and holds no valid batch.
+    Foreign { range: Range<u64>, reason: String },
     /// Zeroes up to the end: space that is prepared for what will be written.
     Zeroes { range: Range<u64> },
     /// Blocks of older data up to the end, in a recycled file.
@@ -141,12 +143,23 @@ impl SegmentFile {
         if zeroes_end == range.end {
             return Ok(Finding::Zeroes { range });
         }
+        if range.start == 0 && self.is_foreign()? {
+            return Ok(Finding::Foreign { range, reason });
+        }
         // The last block of data is padded with zeroes; what was in a recycled file before begins
         // with the block after it.
         if zeroes_end >= range.start.next_multiple_of(align) && !self.is_cut_batch(range.start)? {
             return Ok(Finding::Recycled { range });
         }
         Ok(Finding::Torn { range, reason })
+    }
+
+    /// Whether the file begins with neither a batch, be it old or cut off, nor zeroes.
+    fn is_foreign(&self) -> io::Result<bool> {
+        let mut header = [0; HEADER_BYTES];
+        let count = read_up_to(&self.file, &mut header, 0)?;
+        let is_zeroes = header.iter().all(|byte| *byte == 0);
+        Ok(!is_zeroes && count > MAGIC_AT && header[MAGIC_AT] != MAGIC as u8)
     }
 
     /// Whether the next batch that was due begins at `position`.
@@ -256,6 +269,7 @@ pub(super) mod tests {
                 }
                 Finding::Damage { range, .. } => ("damage", range.start, range.end),
                 Finding::Torn { range, .. } => ("torn", range.start, range.end),
+                Finding::Foreign { range, .. } => ("foreign", range.start, range.end),
                 Finding::Zeroes { range } => ("zeroes", range.start, range.end),
                 Finding::Recycled { range } => ("recycled", range.start, range.end),
             });
@@ -335,5 +349,6 @@ pub(super) mod tests {
             file.extend_from_slice(&older[cut..]);
             assert_eq!(kinds(&file, 1_000), ["batch", "recycled"], "cut at {cut}");
         }
+        assert_eq!(kinds(&older, 1_000), ["recycled"], "nothing was written yet");
     }
 }
