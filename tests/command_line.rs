@@ -246,13 +246,33 @@ fn topics_are_created_described_altered_and_deleted() {
     assert_eq!(describe()[0]["settings"], json!([setting]));
     let again = failure(node.run(&["topics", "create", &topic], b""), 1);
     assert!(again.contains("TOPIC_ALREADY_EXISTS"), "{again}");
-    node.ok(&["topics", "create", &topic, "--if-not-exists"], b"");
+    let create = ["topics", "create", &topic, "--if-not-exists"];
+    let told = String::from_utf8(node.ok(&create, b"")).expect("it is text");
+    assert_eq!(told, format!("topic {topic} exists already, with 5 partitions\n"));
+    let told = node.ok(&[&create[..], &["--output", "json"]].concat(), b"");
+    let told: Value = serde_json::from_slice(&told).expect("it is JSON");
+    assert_eq!(told[0]["created"], json!(false));
     let fewer = failure(node.run(&["topics", "alter", &topic, "--partitions", "2"], b""), 1);
     assert!(fewer.contains("INVALID_PARTITIONS"), "{fewer}");
     node.ok(&["topics", "delete", &topic], b"");
     let gone = failure(node.run(&["topics", "delete", &topic], b""), 1);
     assert!(gone.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{gone}");
+    assert!(gone.contains("`ringmain topics list` shows those that exist"), "{gone}");
     node.ok(&["topics", "delete", &topic, "--if-exists"], b"");
+}
+
+/// Goal: of several topics each outcome is told. Method: one that cannot be between two that can.
+#[test]
+fn every_topics_outcome_is_told() {
+    let node = Node::start("command-line-several");
+    let (one, two) = (format!("one-{}", std::process::id()), format!("two-{}", std::process::id()));
+    for (verb, told, wrong) in [("create", "created", "a/b"), ("delete", "deleted", "nope")] {
+        let output = node.run(&["topics", verb, &one, wrong, &two], b"");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(&format!("{told} topic {one}")), "{text}");
+        assert!(text.contains(&format!("{told} topic {two}")), "{text}");
+        assert!(failure(output, 1).contains(wrong));
+    }
 }
 
 /// Goal: failures are one sentence and an exit code. Method: a topic, partition, offset, setting

@@ -1,7 +1,7 @@
 //! The subcommands of `ringmain` beside `serve`: topics, produce, consume, log.
 //!
-//! People get aligned text, programs `--output json`. Every failure is one sentence on stderr and
-//! an exit code: 1 where the work failed, 2 where the command line was wrong.
+//! People get aligned text, programs `--output json`. Every failure is one sentence on stderr,
+//! and the command ends with an exit code: 1 where the work failed, 2 where the command line was wrong.
 #![forbid(unsafe_code)]
 
 pub mod consume;
@@ -75,6 +75,9 @@ pub enum Output {
 pub enum CliError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Several things failed, each with its own sentence.
+    #[error("{} things failed", .0.len())]
+    Several(Vec<ClientError>),
     /// The flags make no sense together.
     #[error("{0}")]
     Usage(String),
@@ -95,11 +98,18 @@ impl CliError {
         CliError::Failed(format!("cannot write to standard output: {error}"))
     }
 
+    /// `Ok` where nothing failed.
+    fn of_several(failures: Vec<ClientError>) -> Result<(), CliError> {
+        if failures.is_empty() { Ok(()) } else { Err(CliError::Several(failures)) }
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             CliError::BrokenPipe => ExitCode::SUCCESS,
             CliError::Usage(_) => ExitCode::from(EXIT_USAGE),
-            CliError::Client(_) | CliError::Failed(_) => ExitCode::from(EXIT_FAILURE),
+            CliError::Client(_) | CliError::Several(_) | CliError::Failed(_) => {
+                ExitCode::from(EXIT_FAILURE)
+            }
         }
     }
 }
@@ -115,8 +125,12 @@ pub fn run(command: Command) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CliError::BrokenPipe) {
-                eprintln!("ringmain: {error}");
+            match &error {
+                CliError::BrokenPipe => {}
+                CliError::Several(errors) => {
+                    errors.iter().for_each(|error| eprintln!("ringmain: {error}"));
+                }
+                error => eprintln!("ringmain: {error}"),
             }
             error.exit_code()
         }

@@ -7,11 +7,13 @@ use crate::base::ids::{NodeId, Offset};
 use crate::client::admin::{NewTopic, Setting};
 use crate::client::cluster::{Cluster, Topic};
 use crate::client::consumer::{TIMESTAMP_EARLIEST, TIMESTAMP_LATEST, offsets_at};
+use crate::client::error::ClientError;
 use crate::io::Io;
 use crate::protocol::error::ErrorCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::rc::Rc;
 
 /// What is done with topics.
 #[derive(Debug, Subcommand)]
@@ -116,7 +118,7 @@ pub struct DeleteArgs {
 /// Does `command`.
 ///
 /// # Errors
-/// The first thing that failed; what was done before it stays done.
+/// What failed; `create` and `delete` do what they can of the rest, and say so first.
 pub async fn run(io: &Io, command: TopicsCommand) -> Result<(), CliError> {
     match command {
         TopicsCommand::Create(args) => create(io, args).await,
@@ -129,31 +131,66 @@ pub async fn run(io: &Io, command: TopicsCommand) -> Result<(), CliError> {
 
 async fn create(io: &Io, args: CreateArgs) -> Result<(), CliError> {
     let cluster = args.brokers.connect(io).await?;
-    let mut created = Vec::new();
-    for name in args.topics {
-        let topic = NewTopic {
-            name,
-            partitions_count: args.partitions,
-            replication_factor: args.replication_factor,
-            configs: args.config.clone(),
-        };
-        match cluster.create_topic(&topic).await {
-            Err(error) if args.if_not_exists && error.is_code(ErrorCode::TopicAlreadyExists) => {}
-            outcome => outcome?,
+    let (mut made, mut failures) = (Vec::new(), Vec::new());
+    for name in &args.topics {
+        match create_one(&cluster, &args, name).await {
+            Ok(outcome) => made.push(outcome),
+            Err(error) => failures.push(error),
         }
-        created.push(cluster.refresh_topic(&topic.name, true).await?);
+        if is_hopeless(&failures) {
+            break;
+        }
     }
     match args.output {
-        Output::Json => print_json(&created.iter().map(|topic| summary(topic)).collect()),
+        Output::Json => print_json(
+            &made
+                .iter()
+                .map(|(topic, is_new)| {
+                    let mut json = summary(topic);
+                    json["created"] = json!(is_new);
+                    json
+                })
+                .collect(),
+        )?,
         Output::Text => print_with(|out| {
-            for topic in &created {
+            for (topic, is_new) in &made {
                 let count = topic.partitions.len();
                 let noun = if count == 1 { "partition" } else { "partitions" };
-                writeln!(out, "created topic {} with {count} {noun}", topic.name)?;
+                match is_new {
+                    true => writeln!(out, "created topic {} with {count} {noun}", topic.name)?,
+                    false => {
+                        writeln!(out, "topic {} exists already, with {count} {noun}", topic.name)?;
+                    }
+                }
             }
             Ok(())
-        }),
+        })?,
     }
+    CliError::of_several(failures)
+}
+
+/// Makes the topic `name`; gives it, and whether it is new.
+async fn create_one(
+    cluster: &Cluster,
+    args: &CreateArgs,
+    name: &str,
+) -> Result<(Rc<Topic>, bool), ClientError> {
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partitions_count: args.partitions,
+        replication_factor: args.replication_factor,
+        configs: args.config.clone(),
+    };
+    let is_new = match cluster.create_topic(&topic).await {
+        Err(error) if args.if_not_exists && error.is_code(ErrorCode::TopicAlreadyExists) => false,
+        outcome => outcome.map(|()| true)?,
+    };
+    Ok((cluster.refresh_topic(name, true).await?, is_new))
+}
+
+/// Whether the last failure was no refusal of one topic: the next topic would fail as it did.
+fn is_hopeless(failures: &[ClientError]) -> bool {
+    failures.last().is_some_and(|error| !matches!(error, ClientError::Refused { .. }))
 }
 
 async fn list(io: &Io, args: ListArgs) -> Result<(), CliError> {
@@ -274,22 +311,27 @@ async fn alter(io: &Io, args: AlterArgs) -> Result<(), CliError> {
 
 async fn delete(io: &Io, args: DeleteArgs) -> Result<(), CliError> {
     let cluster = args.brokers.connect(io).await?;
-    let mut deleted = Vec::new();
+    let (mut deleted, mut missing, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for name in args.topics {
         match cluster.delete_topic(&name).await {
-            Err(error) if args.if_exists && error.is_code(ErrorCode::UnknownTopicOrPartition) => {}
-            outcome => {
-                outcome?;
-                deleted.push(name);
+            Ok(()) => deleted.push(name),
+            Err(error) if args.if_exists && error.is_code(ErrorCode::UnknownTopicOrPartition) => {
+                missing.push(name);
             }
+            Err(error) => failures.push(error),
+        }
+        if is_hopeless(&failures) {
+            break;
         }
     }
     match args.output {
-        Output::Json => print_json(&json!({ "deleted": deleted })),
+        Output::Json => print_json(&json!({ "deleted": deleted, "missing": missing }))?,
         Output::Text => print_with(|out| {
-            deleted.iter().try_for_each(|name| writeln!(out, "deleted topic {name}"))
-        }),
+            deleted.iter().try_for_each(|name| writeln!(out, "deleted topic {name}"))?;
+            missing.iter().try_for_each(|name| writeln!(out, "there is no topic {name}"))
+        })?,
     }
+    CliError::of_several(failures)
 }
 
 fn replicas_count(topic: &Topic) -> usize {

@@ -53,8 +53,11 @@ pub enum ClientError {
 }
 
 /// What follows the name of a code: the broker's own words, else ours, else Kafka's meaning.
+///
+/// Where there is no topic our words are the better ones: brokers only repeat that.
 fn detail(message: Option<&str>, code: ErrorCode) -> String {
     let words = match (message, advice(code)) {
+        (_, Some(advice)) if code == ErrorCode::UnknownTopicOrPartition => advice,
         (Some(message), _) if !message.is_empty() => message,
         (_, Some(advice)) => advice,
         _ => code.message(),
