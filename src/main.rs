@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use ringmain::node::ServeArgs;
 use ringmain::{cli, node};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -46,8 +46,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs to stderr what `RINGMAIN_LOG` asks for, else `default` and above.
+/// Logs to stderr what `RINGMAIN_LOG` asks for, else `default` and above; in colour on a terminal.
 fn start_log(default: &str) {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    subscriber.with_ansi(io::stderr().is_terminal()).init();
 }
