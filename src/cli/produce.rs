@@ -199,6 +199,9 @@ async fn send_line(
     let timestamp = io.clock().now_ms();
     let record = NewRecord { timestamp, key, value: Some(value), headers: &headers };
     producer.send(&args.topic, args.partition, &record).await?;
+    if let Some(error) = producer.failure() {
+        return Err(error.into()); // nothing more is begun
+    }
     sent.records_count += 1;
     sent.bytes += line.len() as u64;
     Ok(())

@@ -38,6 +38,13 @@ pub enum ClientError {
     /// The partition has had no leader for the whole time allowed.
     #[error("partition {partition} of topic {topic} has no leader that can be reached")]
     NoLeader { topic: String, partition: i32 },
+    /// Records were tried for the whole time allowed; with what the last attempt met.
+    #[error(
+        "{topic}-{partition} took no records within {:.0} s; {}",
+        .limit.as_secs_f64(),
+        .reason.as_deref().unwrap_or("no attempt was answered")
+    )]
+    Undelivered { topic: String, partition: i32, limit: Duration, reason: Option<String> },
     /// The position lies outside what the partition holds.
     #[error(
         "offset {offset} of {topic}-{partition} is outside the log; \

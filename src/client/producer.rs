@@ -61,7 +61,8 @@ pub struct ProducerConfig {
     pub batch_bytes: usize,
     /// How long an idle partition waits for more records before it sends the first.
     pub linger: Duration,
-    /// How long a batch is tried before its records count as failed.
+    /// How long a batch may wait and be tried, while none of its partition is acknowledged, before
+    /// its records count as failed.
     pub delivery_timeout: Duration,
     /// Bytes of records that may wait for their acknowledgement; `send` waits above it.
     pub buffer_bytes_max: usize,
@@ -118,10 +119,12 @@ struct Lane {
     open: RefCell<Option<Batch>>,
     closed: RefCell<VecDeque<Batch>>,
     is_sending: Cell<bool>,
+    acknowledged_at: Cell<Duration>, // when the last batch was; batches behind it had to wait
     to_send: Gate,
 }
 
 struct Batch {
+    opened_at: Duration,
     builder: BatchBuilder,
     records_count: i32,
     bytes: usize,
@@ -284,6 +287,7 @@ impl Shared {
             open: RefCell::default(),
             closed: RefCell::default(),
             is_sending: Cell::new(false),
+            acknowledged_at: Cell::default(),
             to_send: Gate::default(),
         });
         let mut lanes = self.lanes.borrow_mut();
@@ -306,19 +310,45 @@ impl Shared {
         self.buffered_bytes.set(self.buffered_bytes.get() - bytes);
     }
 
-    /// Sends `records` until they are taken, cannot be taken, or the time is up.
-    async fn deliver(&self, lane: &Lane, records: Slice) -> Result<Offset, ClientError> {
-        let deadline = self.cluster.now() + self.config.delivery_timeout;
+    /// Sends `records` until they are taken, cannot be taken, or the time since `opened_at` is up.
+    async fn deliver(
+        &self,
+        lane: &Lane,
+        records: Slice,
+        opened_at: Duration,
+    ) -> Result<Offset, ClientError> {
+        let limit = self.config.delivery_timeout;
+        let deadline = opened_at.max(lane.acknowledged_at.get()) + limit;
+        let mut last = None;
         loop {
-            let error = match self.deliver_once(lane, records.clone()).await {
-                Ok(offset) => return Ok(offset),
-                Err(error) => error,
+            let left = deadline.saturating_sub(self.cluster.now());
+            let attempt = async {
+                match left.is_zero() {
+                    true => None, // it waited too long behind others: nothing is sent
+                    false => {
+                        let attempt = self.deliver_once(lane, records.clone());
+                        self.cluster.io().timeout(left, attempt).await
+                    }
+                }
             };
-            let is_last = self.cluster.now() + RETRY_PAUSE >= deadline || self.is_closed.get();
-            if !error.is_retriable() || is_last {
-                return Err(error);
+            let error = match attempt.await {
+                Some(Ok(offset)) => {
+                    lane.acknowledged_at.set(self.cluster.now());
+                    return Ok(offset);
+                }
+                Some(Err(error)) if !error.is_retriable() => return Err(error),
+                Some(Err(error)) => Some(error),
+                None => last,
+            };
+            let is_late = self.cluster.now() + RETRY_PAUSE >= deadline;
+            if is_late || self.is_closed.get() {
+                let reason = error.map(|error| error.to_string());
+                let (topic, partition) = (lane.topic.clone(), lane.partition);
+                return Err(ClientError::Undelivered { topic, partition, limit, reason });
             }
-            tracing::debug!(topic = lane.topic, partition = lane.partition, %error, "again");
+            let (topic, partition) = (&lane.topic, lane.partition);
+            tracing::debug!(topic, partition, ?error, "again");
+            last = error;
             self.cluster.forget_topic(&lane.topic);
             self.cluster.io().sleep(RETRY_PAUSE).await;
         }
@@ -369,6 +399,7 @@ impl Lane {
         }
         let was_empty = open.is_none();
         let batch = open.get_or_insert_with(|| Batch {
+            opened_at: shared.cluster.now(),
             builder: BatchBuilder::new(shared.config.compression),
             records_count: 0,
             bytes: 0,
@@ -410,8 +441,8 @@ async fn run_lane(shared: Rc<Shared>, lane: Rc<Lane>) {
         let closed = lane.closed.borrow_mut().pop_front();
         let Some(batch) = closed.or_else(|| lane.open.take()) else { continue };
         lane.is_sending.set(true);
-        let Batch { builder, bytes, outcome, .. } = batch;
-        let result = shared.deliver(&lane, Slice::from(builder.finish())).await;
+        let Batch { opened_at, builder, bytes, outcome, .. } = batch;
+        let result = shared.deliver(&lane, Slice::from(builder.finish()), opened_at).await;
         lane.is_sending.set(false);
         shared.finish(bytes, &outcome, result);
         shared.room.open();

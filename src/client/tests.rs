@@ -484,6 +484,15 @@ fn a_producer_tells_what_failed() {
         let expected = ClientError::NoPartition { topic: TOPIC.into(), partition: 2, count: 2 };
         assert_eq!(missing, Some(expected));
         log.refusals.set(1);
+        let since = cluster.now();
+        let config_small = ProducerConfig { batch_bytes: 1, ..config.clone() };
+        let queued = Producer::new(&cluster, config_small);
+        for _ in 0..5 {
+            queued.send(TOPIC, Some(1), &record).await.expect("there is room");
+        }
+        let error = queued.flush().await.expect_err("every request is refused");
+        assert!(matches!(error, ClientError::Undelivered { reason: Some(_), .. }), "{error}");
+        assert!(cluster.now() - since < Duration::from_millis(1_500), "one timeout for all");
         let delivery = producer.send(TOPIC, Some(1), &record).await.expect("there is room");
         assert!(producer.flush().await.is_err());
         assert!(delivery.offset().await.is_err());
