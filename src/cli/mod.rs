@@ -1,7 +1,7 @@
 //! The subcommands of `ringmain` beside `serve`: topics, produce, consume, log.
 //!
-//! People get aligned text, programs `--output json`. Every failure is one sentence on stderr,
-//! and the command ends with an exit code: 1 where the work failed, 2 where the command line was wrong.
+//! People get aligned text, programs `--output json`. Every failure is one sentence on stderr, and the
+//! command ends with an exit code: 1 where the work failed, 2 where the command line was wrong.
 #![forbid(unsafe_code)]
 
 pub mod consume;
