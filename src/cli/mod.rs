@@ -1,6 +1,6 @@
 //! The subcommands of `ringmain` beside `serve`: topics, produce, consume, log.
 //!
-//! People get aligned text, programs `--output json`. Every failure is one sentence on stderr, and the
+//! People get aligned text, programs `--output json`. A failure is one sentence on stderr, and the
 //! command ends with an exit code: 1 where the work failed, 2 where the command line was wrong.
 #![forbid(unsafe_code)]
 
