@@ -98,6 +98,21 @@ pub(super) struct Pending {
     pub prepared: bool,
 }
 
+/// Ends the process when the task that holds it panics: a shard without its committer would take
+/// appends and acknowledge none, and a node is never half alive.
+struct Vital;
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the committer failed: the node stops, its logs are recovered at start"
+            );
+            std::process::abort();
+        }
+    }
+}
+
 /// How a write ended.
 struct Written {
     log: Rc<LogCell>,
@@ -292,6 +307,7 @@ impl Committer {
     }
 
     async fn run(self) {
+        let _vital = Vital;
         let mut writes = FuturesUnordered::new();
         let mut flush: Option<Flush> = None;
         poll_fn::<(), _>(move |context| {

@@ -398,8 +398,7 @@ fn a_quiet_log_holds_little_memory() {
 }
 
 /// Goal: asking for a time while the first batch waits for its flush ends, without a record.
-/// Method:
-/// append and ask before the disk had its turn; the shard's thread would spin for ever otherwise.
+/// Method: append and ask before the disk had its turn; the thread would spin for ever otherwise.
 #[test]
 fn a_time_is_looked_up_while_the_first_flush_is_under_way() {
     sim::run(9, |io, _disk| async move {
