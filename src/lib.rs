@@ -33,6 +33,7 @@
 //! - `protocol/batch.rs`: the record batch as a view, its patches, its builder.
 //!   `protocol/record.rs`: the records inside. `protocol/compression.rs`: the codecs.
 //! - `protocol/produce.rs`: what a broker checks of a batch before it appends it.
+//! - `protocol/subscription.rs`: what consumers of the classic protocol tell each other.
 //! - `protocol/messages/`: a file a request, pairs tied in its top; `protocol/messages/table.rs` is
 //!   what the tables import.
 //!   The data path: `protocol/messages/produce.rs`, `protocol/messages/fetch.rs`,
@@ -105,7 +106,7 @@
 //! - `coordinator/groups.rs`: a group of either protocol; describing, listing, deleting.
 //! - `coordinator/classic/` with `coordinator/classic/join.rs`, `coordinator/classic/rebalance.rs`,
 //!   `coordinator/classic/sync.rs`: the classic protocol; `coordinator/classic/tests.rs` has its
-//!   rules. `coordinator/subscription.rs`: what consumers tell each other in it.
+//!   rules.
 //! - `coordinator/consumer/`: the protocol of KIP-848: `coordinator/consumer/heartbeat.rs`,
 //!   `coordinator/consumer/target.rs` and `coordinator/consumer/assign.rs` (who is to own what),
 //!   `coordinator/consumer/reconcile.rs` (leading members there), `coordinator/consumer/commit.rs`;

@@ -25,7 +25,6 @@ mod random;
 pub mod records;
 pub mod replies;
 mod settings;
-mod subscription;
 mod topics;
 
 pub use records::{Record, RecordError};
@@ -39,6 +38,7 @@ use crate::protocol::messages::heartbeat::HeartbeatRequest;
 use crate::protocol::messages::join_group::JoinGroupRequest;
 use crate::protocol::messages::leave_group::LeaveGroupRequest;
 use crate::protocol::messages::sync_group::SyncGroupRequest;
+use crate::protocol::subscription;
 use groups::Group;
 use random::Random;
 use replies::{JoinReply, LeaveReply, SyncReply};

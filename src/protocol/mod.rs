@@ -14,4 +14,5 @@ pub mod messages;
 pub mod produce;
 pub mod record;
 pub mod schema;
+pub mod subscription;
 pub mod wire;

@@ -1,10 +1,10 @@
 //! What consumers of the classic protocol put into their metadata and assignments.
 //!
-//! Clients wrote these bytes for each other; the broker reads them to know which topics a group
+//! Clients write these bytes for each other; the broker reads them to know which topics a group
 //! uses, and writes them for members that stay classic in a group of the consumer protocol.
 
-use crate::protocol::schema::message;
-use crate::protocol::wire::{Reader, Version, Wire, WireError, Writer};
+use super::schema::message;
+use super::wire::{Reader, Version, Wire, WireError, Writer};
 
 /// The newest version that is known; newer ones only add at the end.
 const VERSION_MAX: i16 = 3;
@@ -39,7 +39,7 @@ message! {
 ///
 /// # Errors
 /// [`WireError`]: it is none.
-pub(super) fn read(metadata: &[u8]) -> Result<(i16, Subscription<'_>), WireError> {
+pub fn read(metadata: &[u8]) -> Result<(i16, Subscription<'_>), WireError> {
     let mut reader = Reader::new(metadata);
     let number = read_version(&mut reader)?;
     let version = Version { number: number.min(VERSION_MAX), flexible: false };
@@ -58,7 +58,7 @@ fn read_version(reader: &mut Reader<'_>) -> Result<i16, WireError> {
 ///
 /// # Errors
 /// [`WireError`]: it is none.
-pub(super) fn read_assignment(assignment: &[u8]) -> Result<Assignment<'_>, WireError> {
+pub fn read_assignment(assignment: &[u8]) -> Result<Assignment<'_>, WireError> {
     let mut reader = Reader::new(assignment);
     let number = read_version(&mut reader)?;
     let version = Version { number: number.min(VERSION_MAX), flexible: false };
@@ -66,13 +66,13 @@ pub(super) fn read_assignment(assignment: &[u8]) -> Result<Assignment<'_>, WireE
 }
 
 /// The topics of a consumer's metadata, if it is one's.
-pub(super) fn topics(metadata: &[u8]) -> Option<Vec<String>> {
+pub fn topics(metadata: &[u8]) -> Option<Vec<String>> {
     let (_, subscription) = read(metadata).ok()?;
     Some(subscription.topics.into_iter().map(str::to_owned).collect())
 }
 
 /// An assignment's bytes in `number`'s version.
-pub(super) fn write_assignment(number: i16, assignment: &Assignment<'_>) -> Vec<u8> {
+pub fn write_assignment(number: i16, assignment: &Assignment<'_>) -> Vec<u8> {
     let version = Version { number: number.min(VERSION_MAX), flexible: false };
     let mut writer = Writer::with_capacity(64);
     writer.put(&version.number.to_be_bytes());
@@ -81,8 +81,7 @@ pub(super) fn write_assignment(number: i16, assignment: &Assignment<'_>) -> Vec<
 }
 
 /// A subscription's bytes in `number`'s version.
-#[cfg(test)]
-pub(super) fn write(number: i16, subscription: &Subscription<'_>) -> Vec<u8> {
+pub fn write(number: i16, subscription: &Subscription<'_>) -> Vec<u8> {
     let version = Version { number: number.min(VERSION_MAX), flexible: false };
     let mut writer = Writer::with_capacity(64);
     writer.put(&version.number.to_be_bytes());
