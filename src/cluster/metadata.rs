@@ -4,6 +4,7 @@
 //! reference counts and a change costs the touched topic only. It knows no raft, disk or wire.
 //! **Invariant:** `by_name` and `by_id` hold the same topics, and partition `n` is at position `n`.
 
+pub use super::records::NamedKind as NamedResource;
 use super::records::{BrokerRecord, MetadataRecord, PartitionRecord};
 use crate::base::ids::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
@@ -78,6 +79,7 @@ pub struct Image {
     partitions_count: usize,
     broker_overrides: RedBlackTreeMapSync<NodeId, Arc<Overrides>>,
     default_broker_overrides: Arc<Overrides>,
+    named_overrides: RedBlackTreeMapSync<(NamedResource, Arc<str>), Arc<Overrides>>,
 }
 
 impl Image {
@@ -148,6 +150,22 @@ impl Image {
         &self.default_broker_overrides
     }
 
+    /// What was set for the group or the client metrics of that name.
+    pub fn named_overrides(&self, kind: NamedResource, name: &str) -> Option<&Arc<Overrides>> {
+        self.named_overrides.get(&(kind, name.into()))
+    }
+
+    /// Names of the groups, or of the client metrics, that have settings; in order.
+    pub fn configured(&self, kind: NamedResource) -> impl Iterator<Item = &str> {
+        let of_kind = self.named_overrides.keys().filter(move |(found, _)| *found == kind);
+        of_kind.map(|(_, name)| name.as_ref())
+    }
+
+    /// How many groups and client metrics have settings.
+    pub fn configured_count(&self) -> usize {
+        self.named_overrides.size()
+    }
+
     /// Changes this image by one record; images cloned from it before keep what they showed.
     ///
     /// O(log topics), plus the partitions of the topic that the record names.
@@ -186,6 +204,10 @@ impl Image {
             MetadataRecord::BrokerSettingChanged { node_id, name, value } => {
                 self.change_broker_setting(node_id.map(NodeId), name, value.as_deref());
             }
+            MetadataRecord::NamedSettingChanged { kind, resource, name, value } => {
+                let key = (*kind, resource.as_str().into());
+                self.change_named_setting(key, name, value.as_deref());
+            }
         }
         self.version += 1;
         Ok(())
@@ -215,6 +237,13 @@ impl Image {
             records.extend(overrides.iter().map(|(name, value)| {
                 let (name, value) = (name.clone(), Some(value.clone()));
                 MetadataRecord::BrokerSettingChanged { node_id, name, value }
+            }));
+        }
+        for ((kind, resource), overrides) in &self.named_overrides {
+            records.extend(overrides.iter().map(|(name, value)| {
+                let (name, value) = (name.clone(), Some(value.clone()));
+                let resource = resource.to_string();
+                MetadataRecord::NamedSettingChanged { kind: *kind, resource, name, value }
             }));
         }
         records
@@ -291,6 +320,21 @@ impl Image {
             self.broker_overrides.remove_mut(&id);
         } else {
             self.broker_overrides.insert_mut(id, overrides);
+        }
+    }
+
+    fn change_named_setting(
+        &mut self,
+        key: (NamedResource, Arc<str>),
+        name: &str,
+        value: Option<&str>,
+    ) {
+        let mut overrides = self.named_overrides.get(&key).cloned().unwrap_or_default();
+        change_override(&mut overrides, name, value);
+        if overrides.is_empty() {
+            self.named_overrides.remove_mut(&key);
+        } else {
+            self.named_overrides.insert_mut(key, overrides);
         }
     }
 
@@ -417,6 +461,12 @@ mod tests {
             name: name.to_owned(),
             value: Some("7".to_owned()),
         };
+        let named = |kind, resource: &str, name: &str| MetadataRecord::NamedSettingChanged {
+            kind,
+            resource: resource.to_owned(),
+            name: name.to_owned(),
+            value: Some("9".to_owned()),
+        };
         for record in [
             MetadataRecord::Cluster { cluster_id: "abc".to_owned() },
             MetadataRecord::BrokerRegistered(broker),
@@ -424,6 +474,8 @@ mod tests {
             topic_record(2, "c", 1),
             set(None, "num.partitions"),
             set(Some(1), "max.connections"),
+            named(NamedResource::Group, "readers", "consumer.session.timeout.ms"),
+            named(NamedResource::ClientMetrics, "readers", "interval.ms"),
         ] {
             image.apply(&record).unwrap();
         }
@@ -432,6 +484,8 @@ mod tests {
         assert_eq!(again.version(), image.version());
         assert_eq!(again.colliding_topic("a_b"), Some("a.b"));
         assert_eq!(again.broker(NodeId(1)).unwrap().rack.as_deref(), Some("r"));
+        assert_eq!(again.configured(NamedResource::Group).collect::<Vec<_>>(), ["readers"]);
+        assert_eq!(again.configured_count(), 2);
     }
 
     /// Goal: a record that contradicts is refused whole. Method: duplicates and unknown ids.

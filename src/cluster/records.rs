@@ -9,7 +9,13 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Version of the bytes below. A record or field that is added makes it the next number.
-const RECORDS_VERSION: u32 = 1;
+const RECORDS_VERSION: u32 = 2;
+
+/// The oldest version whose bytes read as today's do: what came since is records of new kinds,
+/// which change nothing of the others' layout.
+const RECORDS_VERSION_MIN: u32 = 1;
+const _: () =
+    assert!(size_of::<ArchivedMetadataRecord>() == 64, "version 1 had records of 64 bytes");
 
 /// Bytes of the head in front of the rkyv value: the version, then the value's length.
 const HEAD_BYTES: usize = 8;
@@ -75,6 +81,21 @@ pub enum MetadataRecord {
         name: String,
         value: Option<String>,
     },
+    /// A setting of a group, or of what clients are asked to measure, has this value, or its
+    /// default again.
+    NamedSettingChanged {
+        kind: NamedKind,
+        resource: String,
+        name: String,
+        value: Option<String>,
+    },
+}
+
+/// What is known by the settings that somebody gave it, and by nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
+pub enum NamedKind {
+    Group,
+    ClientMetrics,
 }
 
 /// The records as bytes of one entry.
@@ -97,7 +118,7 @@ pub fn decode_records(bytes: &[u8]) -> Result<Vec<MetadataRecord>, RecordsError>
         return Err(RecordsError::Short { bytes: bytes.len() });
     };
     let version = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-    if version != RECORDS_VERSION {
+    if !(RECORDS_VERSION_MIN..=RECORDS_VERSION).contains(&version) {
         return Err(RecordsError::Version { version });
     }
     let body_bytes = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
@@ -147,6 +168,12 @@ mod tests {
                 node_id: Some(1),
                 name: "num.partitions".to_owned(),
                 value: None,
+            },
+            MetadataRecord::NamedSettingChanged {
+                kind: NamedKind::ClientMetrics,
+                resource: "producers".to_owned(),
+                name: "interval.ms".to_owned(),
+                value: Some("5000".to_owned()),
             },
         ]
     }
