@@ -143,10 +143,11 @@
 //!   `server/handlers/delete_records.rs`, all three with `server/handlers/offsets.rs`.
 //!   What there is: `server/handlers/api_versions.rs`, `server/handlers/metadata.rs`,
 //!   `server/handlers/describe_cluster.rs`, `server/handlers/describe_topic_partitions.rs`,
-//!   `server/handlers/describe_configs.rs`.
+//!   `server/handlers/describe_configs.rs`, `server/handlers/list_config_resources.rs`,
+//!   `server/handlers/describe_log_dirs.rs`, `server/handlers/describe_quorum.rs`.
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
-//!   `server/handlers/incremental_alter_configs.rs`.
+//!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`.
 //!   Shared: `server/handlers/errors.rs`, `server/handlers/operations.rs`,
 //!   `server/handlers/resources.rs`.
 //

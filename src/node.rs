@@ -7,6 +7,7 @@
 
 use crate::base::metrics::ShardMetrics;
 use crate::cluster::changes::ChangeError;
+use crate::cluster::controller::QuorumState;
 use crate::cluster::controller::{Controller, ControllerConfig};
 use crate::cluster::metadata::{Broker, Image};
 use crate::config::{ConfigError, Endpoint, Settings};
@@ -354,6 +355,10 @@ impl Control for ControlHere {
             distribute(&shard, &controller.image()).await;
             reply
         })
+    }
+
+    fn quorum_state(&self) -> QuorumState {
+        self.controller.quorum_state()
     }
 }
 

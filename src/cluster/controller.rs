@@ -8,6 +8,7 @@ use super::changes::{
     ChangeError, GivenSettings, MorePartitions, NewTopic, Plan, Resource, SettingChange, TopicRef,
 };
 use super::metadata::{Broker, Image, Overrides, Topic};
+pub use super::quorum::QuorumState;
 use super::quorum::{Quorum, QuorumError};
 use crate::base::ids::{NodeId, TopicId};
 use crate::io::Io;
@@ -64,6 +65,11 @@ impl Controller {
     /// The image as it is published.
     pub fn image(&self) -> Arc<Image> {
         self.0.quorum.image()
+    }
+
+    /// Where the metadata group stands.
+    pub fn quorum_state(&self) -> QuorumState {
+        self.0.quorum.state()
     }
 
     /// Names the cluster if it has no name yet, and makes this broker's address known.

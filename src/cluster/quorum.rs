@@ -41,6 +41,15 @@ pub enum QuorumError {
     ForeignNode { node: u64, found: u64 },
 }
 
+/// Where the metadata group stands, as its leader sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuorumState {
+    pub term: u64,
+    /// The last entry that is agreed on and applied here; indexes count from 1.
+    pub agreed_index: u64,
+    pub last_index: u64,
+}
+
 /// A handle to the group; all clones are one.
 #[derive(Clone)]
 pub(super) struct Quorum(Rc<Inner>);
@@ -120,6 +129,16 @@ impl Quorum {
     /// The image with all that is agreed and applied here.
     pub(super) fn image(&self) -> Arc<Image> {
         self.0.image.borrow().clone()
+    }
+
+    /// Where the group stands.
+    pub(super) fn state(&self) -> QuorumState {
+        let raft = self.0.raft.borrow();
+        QuorumState {
+            term: raft.term(),
+            agreed_index: self.0.applied.get().index,
+            last_index: raft.last_index(),
+        }
     }
 
     /// Proposes `records` as one entry. They stand after those proposed before.

@@ -313,6 +313,11 @@ impl Raft {
         self.node.raft.term
     }
 
+    /// Index of the last entry of this member's log.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
     /// How many members vote.
     pub fn voters_count(&self) -> usize {
         self.node.store().voters().len()

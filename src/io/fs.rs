@@ -1,7 +1,9 @@
 //! Names of the machine's file system: all of it blocks, so callers run it on the blocking pool.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// What a directory holds.
@@ -11,6 +13,26 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Size of a file, bytes.
     pub bytes: u64,
+}
+
+/// Room on the file system of a directory, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub total_bytes: u64,
+    /// What a process without privileges may still write.
+    pub usable_bytes: u64,
+}
+
+pub(super) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all-zero is a valid statvfs, which the call fills.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in a zero byte and the pointer is to a live statvfs.
+    if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(DiskSpace { total_bytes: bytes(stat.f_blocks), usable_bytes: bytes(stat.f_bavail) })
 }
 
 /// Suffix of a file that is not yet what its name says.

@@ -33,7 +33,7 @@ mod tests;
 pub use clock::Clock;
 pub use executor::{ShardsConfig, run_one, run_shards};
 pub use file::{File, GATHER_COUNT_MAX, OpenMode, WRITE_BYTES_MAX};
-pub use fs::DirEntry;
+pub use fs::{DirEntry, DiskSpace};
 pub use memory::{Buffer, Memory, Slice, TailBuffer};
 pub use mesh::{Mesh, MeshSender};
 pub use notify::Notifier;
@@ -190,6 +190,20 @@ impl Io {
                 shard.blocking(move || fs::list(&path)).await
             }
             Runtime::Sim(world) => world.list_dir(path).await,
+        }
+    }
+
+    /// Room on the file system that holds `path`.
+    ///
+    /// # Errors
+    /// The file system's; `Unsupported` in a simulation, whose disk has no size.
+    pub async fn disk_space(&self, path: &Path) -> io::Result<DiskSpace> {
+        match &self.0 {
+            Runtime::Real(shard) => {
+                let path = path.to_owned();
+                shard.blocking(move || fs::disk_space(&path)).await
+            }
+            Runtime::Sim(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

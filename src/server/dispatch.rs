@@ -148,6 +148,10 @@ impl AloneRequest {
             ApiKey::IncrementalAlterConfigs => {
                 handlers::incremental_alter_configs::handle(&request).await?
             }
+            ApiKey::DescribeLogDirs => handlers::describe_log_dirs::handle(&request).await?,
+            ApiKey::DescribeQuorum => handlers::describe_quorum::handle(&request).await?,
+            ApiKey::ElectLeaders => handlers::elect_leaders::handle(&request)?,
+            ApiKey::ListConfigResources => handlers::list_config_resources::handle(&request)?,
             ApiKey::DescribeCluster => handlers::describe_cluster::handle(&request)?,
             ApiKey::DescribeTopicPartitions => {
                 handlers::describe_topic_partitions::handle(&request)?

@@ -7,15 +7,18 @@ use super::calls::{Call, CallId};
 use super::fetch::{self, FetchGroup, FetchReply};
 use super::offsets::{self, OffsetPart, OffsetsReply};
 use super::produce::{self, ProduceGroup, ProduceReply, ProduceWork};
+use super::replica::Replica;
 use super::signal::Flag;
 use super::state::Shard;
-use crate::base::ids::ShardId;
+use crate::base::ids::{ShardId, TopicPartition};
 use crate::cluster::changes::{
     ChangeError, MorePartitions, NewTopic, Resource, SettingChange, TopicRef,
 };
+use crate::cluster::controller::QuorumState;
 use crate::cluster::metadata::{Image, Topic};
 use crate::io::SocketHandle;
 use futures_util::future::Either;
+use std::collections::HashSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,6 +52,10 @@ pub enum ShardRequest {
     /// Take over this image: open, close and delete replicas; answered when that is done.
     Image(Arc<Image>),
     Change(ChangeRequest),
+    /// Bytes of these logs, or of all.
+    LogSizes(Option<Arc<HashSet<TopicPartition>>>),
+    /// Where the metadata group stands; shard 0 has the controller.
+    Quorum,
     /// End the connections, after their requests: the node stops.
     Drain,
     /// Close the logs; nothing appends any more.
@@ -63,8 +70,17 @@ pub enum ShardReply {
     Offsets(OffsetsReply),
     Done,
     Change(ChangeReply),
+    LogSizes(Vec<LogSize>),
+    Quorum(QuorumState),
     /// What the closed logs leave for the next start.
     Closed(Vec<crate::storage::CleanLog>),
+}
+
+/// What a partition's log occupies here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSize {
+    pub partition: TopicPartition,
+    pub bytes: u64,
 }
 
 /// A change of the cluster's metadata; shard 0 has the controller.
@@ -170,6 +186,34 @@ impl Shard {
         }
     }
 
+    /// Asks the controller where the metadata group stands.
+    pub async fn quorum_state(self: &Rc<Self>) -> QuorumState {
+        if self.id == CONTROLLER_SHARD {
+            return self.controls_quorum();
+        }
+        match self.send_request(CONTROLLER_SHARD, ShardRequest::Quorum).await {
+            ShardReply::Quorum(state) => state,
+            other => unreachable!("the quorum is answered with {other:?}"),
+        }
+    }
+
+    /// Bytes of the logs of `partitions`, or of all that there are, by partition.
+    pub async fn log_sizes(
+        self: &Rc<Self>,
+        partitions: Option<HashSet<TopicPartition>>,
+    ) -> Vec<LogSize> {
+        let partitions = partitions.map(Arc::new);
+        let mut sizes = Vec::new();
+        for reply in self.ask_all(|| ShardRequest::LogSizes(partitions.clone())).await {
+            match reply {
+                ShardReply::LogSizes(some) => sizes.extend(some),
+                other => unreachable!("sizes are answered with {other:?}"),
+            }
+        }
+        sizes.sort_unstable_by_key(|size| size.partition);
+        sizes
+    }
+
     /// Sends the same request to every shard, this one too, and collects the answers by shard.
     pub async fn ask_all(
         self: &Rc<Self>,
@@ -265,12 +309,27 @@ impl Shard {
                 ShardReply::Done
             }
             ShardRequest::Change(request) => ShardReply::Change(self.control(request).await),
+            ShardRequest::LogSizes(partitions) => {
+                ShardReply::LogSizes(self.own_log_sizes(partitions.as_deref()))
+            }
+            ShardRequest::Quorum => ShardReply::Quorum(self.controls_quorum()),
             ShardRequest::Drain => {
                 self.drain().await;
                 ShardReply::Done
             }
             ShardRequest::CloseLogs => ShardReply::Closed(self.close_logs().await),
         }
+    }
+
+    fn own_log_sizes(&self, partitions: Option<&HashSet<TopicPartition>>) -> Vec<LogSize> {
+        let replicas = self.replicas();
+        let asked = |id: &TopicPartition| partitions.is_none_or(|asked| asked.contains(id));
+        let asked = replicas.iter().filter(|replica| asked(&replica.id()));
+        let size = |replica: &Rc<Replica>| LogSize {
+            partition: replica.id(),
+            bytes: replica.log().bytes(),
+        };
+        asked.map(size).collect()
     }
 
     fn send_request(&self, to: ShardId, request: ShardRequest) -> Call<ShardReply> {

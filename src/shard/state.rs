@@ -10,6 +10,7 @@ use super::replica::{Replica, log_config};
 use super::signal::{Budget, Flag, Signal};
 use crate::base::ids::{NodeId, PartitionIndex, ShardId, TopicPartition};
 use crate::base::metrics::ShardMetrics;
+use crate::cluster::controller::QuorumState;
 use crate::cluster::metadata::{Image, Overrides, Partition, Topic};
 use crate::cluster::settings::{BrokerSettings, Layers, TopicSettings};
 use crate::io::{Io, Mesh, SocketHandle};
@@ -92,6 +93,8 @@ impl NodeFacts {
 pub trait Control {
     /// Carries the change out; it is in force on every shard when this resolves.
     fn change(&self, request: ChangeRequest) -> LocalFuture<ChangeReply>;
+    /// Where the group that agrees on changes stands.
+    fn quorum_state(&self) -> QuorumState;
 }
 
 /// Who serves connections on this shard.
@@ -184,6 +187,11 @@ impl Shard {
         self.replicas.borrow().get(&partition).cloned()
     }
 
+    /// All replicas that are open here.
+    pub fn replicas(&self) -> Vec<Rc<Replica>> {
+        self.replicas.borrow().values().cloned().collect()
+    }
+
     /// How many replicas are open here.
     pub fn replicas_count(&self) -> usize {
         self.replicas.borrow().len()
@@ -233,6 +241,11 @@ impl Shard {
     pub(super) async fn control(&self, request: ChangeRequest) -> ChangeReply {
         let control = self.control.get().expect("changes are asked of the controller's shard");
         control.change(request).await
+    }
+
+    pub(super) fn controls_quorum(&self) -> QuorumState {
+        let control = self.control.get().expect("the quorum is asked of the controller's shard");
+        control.quorum_state()
     }
 
     /// Takes over `image`: opens, updates, closes and deletes replicas, then puts it in force.
