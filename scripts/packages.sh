@@ -56,6 +56,9 @@ package_of() { # package_of MANAGER COMMAND: what brings it, and what it is of n
     dnf:java | dnf:javac) echo java-latest-openjdk-devel ;;
     apk:java | apk:javac) echo openjdk17-jdk ;;
     *:mvn) echo maven ;;
+    apt-get:go) echo golang-go ;;
+    dnf:go) echo golang ;;
+    apt-get:node | dnf:node | apk:node) echo nodejs ;;
     *) echo "$2" ;;
   esac
 }

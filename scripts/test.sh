@@ -20,7 +20,7 @@ step() { # step NAME COMMAND...
   summary+=("$(printf '%5d s  %s' $((SECONDS - from)) "$current")")
 }
 
-step 'packages' packages_need git cc c++ make kcat java javac mvn python3
+step 'packages' packages_need git cc c++ make python3
 cargo_need
 step 'cargo parts' cargo_parts_need fmt clippy
 
@@ -32,7 +32,7 @@ step 'format' cargo fmt --check
 step 'lints' cargo clippy --locked --all-targets -- -D warnings
 step 'tests' cargo test --locked
 step 'release build' cargo build --locked --release
-clients() { python3 -B tests/clients/run.py | tee "$clients_said"; }
+clients() { scripts/clients.sh --quick | tee "$clients_said"; }
 step 'real clients' clients
 
 printf '\n==== all passed in %d s\n' $((SECONDS - began))

@@ -1,28 +1,35 @@
-"""What every client suite shares: a node to talk to, commands with a time limit, and the tally.
+"""What every client suite shares: its base class, checks, commands with a time limit, its run.
 
-A suite is a class with `name`, `needs` (commands) and `check_*` methods, which run in the order
-they are written. A check passes when it returns and fails when it raises; it raises LeftOut with
-the reason where the broker under test cannot be asked (a broker of somebody else is not killed).
+A suite is a class in a module of `suites/`, listed in that module's `SUITES`; the module's name
+stands in `suites/__init__.py`. To add one: derive from `Suite`, give it `name`, `needs` (commands
+on the path) and `check_*` methods, which run in the order they are written, each against the one
+fresh broker of the suite. A check passes when it returns and fails when it raises. A check that
+runs a program or foreign tests reports each of their results by itself: `self.results.passes`,
+`.fails` and `.leaves_out`, or `self.run_program` for a program that prints `ok NAME` and
+`FAILED NAME: reason`. Names of results are unique in a suite and the same in every run.
+
+What does not pass on ringmain stands in `expected/SUITE.txt` (what does not pass on Apache Kafka in
+`expected/kafka/SUITE.txt`), a line a result: see expected.py.
 """
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import traceback
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+CLIENTS = Path(__file__).resolve().parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve()
 RELEASE = TARGET / "release" / "ringmain"
 WORK = TARGET / "clients"  # on the disk of the clone: direct I/O does not work everywhere
+BUILD = TARGET / "clients-build"  # what registries brought and what was built: kept between runs
 
-READY = b"ringmain ready on "
-START_SECONDS_MAX = 30
-STOP_SECONDS_MAX = 30
 COMMAND_SECONDS_MAX = 120
-LOG_LINES_SHOWN = 40
+PROGRAM_SECONDS_MAX = 300
+BUILD_SECONDS_MAX = 900
+SAID_CHARACTERS_MAX = 2_000  # of a command that failed, from its end
 
 
 class LeftOut(Exception):
@@ -64,201 +71,126 @@ def run(arguments, stdin=b"", seconds_max=COMMAND_SECONDS_MAX, env=None, cwd=Non
             cwd=cwd, check=False,
         )
     except subprocess.TimeoutExpired as late:
-        said = (late.stderr or b"").decode(errors="replace")[-2000:]
+        said = text((late.stdout or b"") + (late.stderr or b""))[-SAID_CHARACTERS_MAX:]
         raise Failed(f"not done after {seconds_max} s: {' '.join(arguments)}\n{said}") from late
     if may_fail:
         return done.stdout + done.stderr
     if done.returncode != 0:
-        said = (done.stdout[-2000:] + done.stderr[-2000:]).decode(errors="replace")
+        said = text(done.stdout[-SAID_CHARACTERS_MAX:] + done.stderr[-SAID_CHARACTERS_MAX:])
         raise Failed(f"exit code {done.returncode}: {' '.join(arguments)}\n{said}")
     return done.stdout
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def text(said):
+    return said.decode(errors="replace")
 
 
-def answers(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    except OSError:
-        return False
+class Suite:
+    """Base of the suites: holds the broker, a folder for files, and where results go."""
 
+    name = ""
+    needs = ()  # commands; scripts/clients.sh installs what is missing by package
+    settings = {}  # of the broker, by Kafka's names
+    quick = True  # whether scripts/test.sh runs it; a suite may run less where `self.is_quick`
 
-class Node:
-    """A ringmain process of our own: release build, fresh data, a free port of 127.0.0.1."""
+    def __init__(self, broker, folder, results, is_quick):
+        self.broker, self.folder, self.results = broker, folder, results
+        self.is_quick = is_quick
+        # Names differ from run to run: a broker elsewhere keeps what earlier runs left.
+        self.mark = f"{self.name}-{os.getpid()}-{int(time.time()) % 100000}"
 
-    is_ours = True
+    @classmethod
+    def prepare(cls):
+        """Brings and builds what the suite needs, before a broker is started."""
 
-    def __init__(self, folder, command, settings=None):
-        self.data_dir = folder / "data"
-        self.log_file = folder / "node.log"
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.command = command
-        self.settings = settings or {}
-        self.process = None
+    def topic(self, name):
+        return f"{self.mark}-{name}"
 
-    def start(self, seconds_max=START_SECONDS_MAX):
-        """Returns the seconds until the port answered."""
-        assert self.process is None, "one process at a time"
-        arguments = [*self.command, "--data-dir", self.data_dir, "--listen", self.address]
-        for name, value in self.settings.items():
-            arguments += ["--set", f"{name}={value}"]
-        began = time.monotonic()
-        with open(self.log_file, "ab") as log:
-            log_start = log.tell()
-            # A session of its own: a Ctrl-C at the terminal is the suite's to handle.
-            self.process = subprocess.Popen(
-                [str(argument) for argument in arguments], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
+    def run_program(self, arguments, seconds_max=PROGRAM_SECONDS_MAX, env=None, cwd=None):
+        """Runs a program that prints a line a check, and takes these lines for its results.
+
+        Fails when it ends otherwise than with exit code 0 or says nothing; its lines count
+        all the same. `seconds_max` bounds all its checks together.
+        """
+        arguments = [str(argument) for argument in arguments]
+        said_file = self.folder / "program.out"
+        with open(said_file, "wb") as said, open(self.folder / "program.err", "w+b") as errors:
+            process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, cwd=cwd,
+                env={**os.environ, **(env or {})},
             )
-        # The line, too: the port of a killed node answers a moment longer than the node lives.
-        while not (READY in self.log_file.read_bytes()[log_start:] and answers(self.port)):
-            if self.process.poll() is not None:
-                code, self.process = self.process.returncode, None
-                raise Failed(f"the node ended with {code} at start\n{self.log_tail()}")
-            if time.monotonic() - began > seconds_max:
-                self.kill()
-                raise Failed(f"no answer {seconds_max} s after start\n{self.log_tail()}")
-            time.sleep(0.02)
-        return time.monotonic() - began
-
-    def kill(self):
-        """kill -9, of our own child."""
-        self.process.kill()
-        self.process.wait()
-        self.process = None
-
-    def stop(self):
-        """A clean stop; fails if it is not clean."""
-        process, self.process = self.process, None
-        process.terminate()
-        try:
-            code = process.wait(timeout=STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise Failed(f"not stopped {STOP_SECONDS_MAX} s after SIGTERM\n{self.log_tail()}")
-        expect(code == 0, f"exit code {code} after SIGTERM\n{self.log_tail()}")
-
-    def check_alive(self):
-        code = self.process.poll() if self.process else None
-        expect(code is None, f"the node ended by itself with {code}\n{self.log_tail()}")
-
-    def end(self):
-        """Whatever state it is in: gone."""
-        if self.process is not None:
-            self.kill()
-
-    def log_tail(self):
-        lines = self.log_file.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return "\n".join(f"    {line}" for line in lines)
+            try:
+                ending = f"exit code {process.wait(timeout=seconds_max)}"
+            except subprocess.TimeoutExpired:
+                ending = f"not done after {seconds_max} s"
+            finally:
+                process.kill()
+                process.wait()
+            errors.seek(0)
+            complaint = text(errors.read())[-SAID_CHARACTERS_MAX:]
+        lines_count = 0
+        for line in text(said_file.read_bytes()).splitlines():
+            verdict, _, rest = line.partition(" ")
+            name, _, reason = rest.partition(": ")
+            if verdict == "ok":
+                self.results.passes(rest)
+            elif verdict == "FAILED":
+                self.results.fails(name, reason)
+            else:
+                continue
+            lines_count += 1
+        expect(ending == "exit code 0" and lines_count > 0,
+               f"{ending} after {lines_count} checks: {' '.join(arguments)}\n{complaint}")
 
 
-class Elsewhere:
-    """A broker that somebody else runs, such as Apache Kafka: is asked, never stopped."""
-
-    is_ours = False
-
-    def __init__(self, address, data_dir=None):
-        self.address = address
-        self.data_dir = Path(data_dir) if data_dir else None
-
-    def start(self):
-        pass
-
-    def kill(self):
-        raise LeftOut("the broker is not ours to kill")
-
-    stop = kill
-
-    def check_alive(self):
-        pass
-
-    def end(self):
-        pass
-
-    def log_tail(self):
-        return ""
-
-
-class Tally:
-    def __init__(self):
-        self.passed, self.failed, self.left_out = [], [], []  # names
-
-    def passes(self, name, seconds=None):
-        self.passed.append(name)
-        took = "" if seconds is None else f" ({seconds:.1f} s)"
-        print(f"ok        {name}{took}", flush=True)
-
-    def fails(self, name, reason):
-        self.failed.append(name)
-        print(f"FAILED    {name}: {reason}", flush=True)
-
-    def leaves_out(self, name, reason):
-        self.left_out.append(name)
-        print(f"left out  {name}: {reason}", flush=True)
-
-    def print_summary(self):
-        print(f"\n{len(self.left_out)} left out, each with its reason above")
-        for name in self.failed:
-            print(f"failed: {name}")
-        print(f"{len(self.passed)} passed, {len(self.failed)} failed", flush=True)
-
-
-def run_suite(suite_class, elsewhere, binary, tally):
-    """Runs one suite on a fresh node (or on `elsewhere`) and leaves no process behind."""
-    failed_before = len(tally.failed)
+def run_suite(suite_class, broker, results, is_quick):
+    """Runs one suite on the broker, which is started and ended here; what comes is in `results`."""
     folder = WORK / suite_class.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    node = elsewhere or Node(folder, [binary, "serve"], suite_class.settings)
+    began = time.monotonic()
     try:
-        began = time.monotonic()
-        suite = suite_class(node, folder, tally)
-        suite.prepare()
-        node.start()
-        tally.passes(f"{suite_class.name}: start", time.monotonic() - began)
+        suite = suite_class(broker, folder, results, is_quick)
+        broker.start()
+        results.passes("start", time.monotonic() - began)
     except Exception as error:  # noqa: BLE001: any end of a check is a result of it
-        node.end()
-        tally.fails(f"{suite_class.name}: start", describe(error))
+        broker.end()
+        results.fails("start", describe(error))
         return
     try:
         for method in [name for name in vars(suite_class) if name.startswith("check_")]:
-            name = f"{suite_class.name}: {method.removeprefix('check_').replace('_', ' ')}"
-            run_check(node, name, getattr(suite, method), tally)
+            name = method.removeprefix("check_").replace("_", " ")
+            run_check(broker, name, getattr(suite, method), results)
     finally:
-        node.end()
-    if len(tally.failed) == failed_before:
+        broker.end()
+    if not results.unexpected:
         shutil.rmtree(folder)  # after a failure data and logs stay for a look
 
 
-def run_check(node, name, check, tally):
+def run_check(broker, name, check, results):
+    if reason := results.not_run.get(name):
+        results.leaves_out(name, reason)
+        return
     began = time.monotonic()
     try:
         check()
-        node.check_alive()
-        tally.passes(name, time.monotonic() - began)
+        broker.check_alive()
+        results.passes(name, time.monotonic() - began)
     except LeftOut as reason:
-        tally.leaves_out(name, reason)
+        results.leaves_out(name, str(reason))
     except Exception as error:  # noqa: BLE001
-        tally.fails(name, describe(error))
-        revive(node)
+        results.fails(name, describe(error))
+        revive(broker)
 
 
-def revive(node):
-    """After a failure: the next check finds a running node, so that one fault is one failure."""
-    if not node.is_ours or (node.process is not None and node.process.poll() is None):
+def revive(broker):
+    """After a failure: the next check finds a running broker, so that one fault is one failure."""
+    if broker.is_running():
         return
-    if node.process is not None:  # it ended by itself
-        print(f"          the node's log ends with\n{node.log_tail()}", flush=True)
-        node.process = None
+    print(f"          the broker's log ends with\n{broker.log_tail()}", flush=True)
+    broker.end()
     try:
-        node.start()
+        broker.start()
     except Failed as error:
         print(f"          {error}", flush=True)
 
@@ -267,22 +199,3 @@ def describe(error):
     if isinstance(error, (Failed, LeftOut)):
         return str(error)
     return "".join(traceback.format_exception(error)).rstrip()
-
-
-class Suite:
-    """Base of the suites: holds the node, a folder for files, and the tally for finer results."""
-
-    name = ""
-    needs = ()
-    settings = {}  # of the node, by Kafka's names
-
-    def __init__(self, node, folder, tally):
-        self.node, self.folder, self.tally = node, folder, tally
-        # Names differ from run to run: a broker elsewhere keeps what earlier runs left.
-        self.mark = f"{self.name}-{os.getpid()}-{int(time.time()) % 100000}"
-
-    def prepare(self):
-        """Builds what the suite needs before a node is started."""
-
-    def topic(self, name):
-        return f"{self.mark}-{name}"

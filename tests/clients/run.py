@@ -1,48 +1,97 @@
 #!/usr/bin/env python3
-"""Runs the real clients, each against a fresh node of the release build: run.py [SUITE...]
+"""Runs the clients' suites, each against a fresh broker; scripts/clients.sh builds and calls it.
 
-With `--against` the suites ask a broker that already runs there (Apache Kafka, to show that a
-suite is right) and leave out what would stop it; `--kafka-data DIR` is where its log files are.
-Last line: `N passed, N failed`.
+Last line: `N passed, N failed`, where a test that fails as its list says counts as passed.
 """
 
 import argparse
-import importlib
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
-from harness import RELEASE, WORK, Elsewhere, Tally, run_suite
+import expected
+import suites
+from broker import ApacheKafka, Elsewhere, Ringmain
+from harness import RELEASE, WORK, describe, run_suite
+from results import Results, print_table
 
-SUITES = ["start", "kcat", "java", "rskafka"]
+
+def arguments(known):
+    parser = argparse.ArgumentParser(
+        prog="scripts/clients.sh", description="Runs the clients' own suites against a broker.")
+    parser.add_argument("--against", metavar="WHAT", default="ringmain",
+                        help="ringmain, kafka (Apache Kafka from Maven), both, or HOST:PORT")
+    parser.add_argument("--kafka-data", metavar="DIR", help="data directory of HOST:PORT")
+    parser.add_argument("--binary", metavar="FILE", type=Path, default=RELEASE,
+                        help="another build of ringmain than the release")
+    parser.add_argument("--only", metavar="SUITE", action="append", default=[],
+                        help=f"one suite, may be repeated: {' '.join(known)}")
+    parser.add_argument("--quick", action="store_true",
+                        help="the selection that scripts/test.sh runs")
+    parser.add_argument("--needs", action="store_true",
+                        help="prints the commands that the selected suites need")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(known):
+        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {' '.join(known)}")
+    return options
+
+
+def brokers_of(options):
+    """Names of the brokers to run on."""
+    return ["ringmain", "kafka"] if options.against == "both" else [options.against]
+
+
+def start_broker_for(name, suite, options):
+    folder = WORK / suite.name
+    if name == "ringmain":
+        return Ringmain(folder, [options.binary.resolve(), "serve"], suite.settings)
+    if name == "kafka":
+        return ApacheKafka(folder, suite.settings)
+    return Elsewhere(name, options.kafka_data)
+
+
+def results_for(name, suite):
+    if name == "ringmain":
+        return Results(suite.name, expected.read(suite.name, ""), must_list=True)
+    return Results(suite.name, expected.read(suite.name, "kafka") if name == "kafka" else None)
+
+
+def run_on(name, suite, options):
+    began = time.monotonic()
+    results = results_for(name, suite)
+    missing = [command for command in suite.needs if shutil.which(command) is None]
+    try:
+        if missing:
+            raise SystemError(f"not installed: {', '.join(missing)}")
+        suite.prepare()
+        broker = start_broker_for(name, suite, options)
+    except Exception as error:  # noqa: BLE001: whatever it is, the other suites run
+        results.fails("prepare", describe(error))
+    else:
+        run_suite(suite, broker, results, options.quick)
+        results.finish(not options.quick, time.monotonic() - began)
+    return results
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", metavar="HOST:PORT", help="a running broker to ask instead")
-    parser.add_argument("--kafka-data", metavar="DIR", help="data directory of that broker")
-    parser.add_argument("--binary", metavar="FILE", type=Path, default=RELEASE,
-                        help="another build of ringmain than the release")
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {' '.join(SUITES)}")
-    options = parser.parse_args()
-    if unknown := set(options.suites) - set(SUITES):
-        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
-    if not options.against and not options.binary.exists():
-        parser.error(f"build first: there is no {options.binary}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nodes are ended
-    elsewhere = Elsewhere(options.against, options.kafka_data) if options.against else None
+    known = suites.load()
+    options = arguments(known)
+    selected = [suite for name, suite in known.items()
+                if (name in options.only if options.only else suite.quick or not options.quick)]
+    if options.needs:
+        brokers_need = {"java", "mvn"} if "kafka" in brokers_of(options) else set()
+        print(*sorted(brokers_need.union(*(suite.needs for suite in selected))))
+        return 0
+    if "ringmain" in brokers_of(options) and not options.binary.exists():
+        sys.exit(f"build first: there is no {options.binary}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that brokers are ended
     WORK.mkdir(parents=True, exist_ok=True)
-    tally = Tally()
-    for name in options.suites or SUITES:
-        suite = importlib.import_module(f"{name}_suite").SUITE
-        missing = [command for command in suite.needs if shutil.which(command) is None]
-        if missing:
-            tally.fails(f"{name}: start", f"not installed: {', '.join(missing)}")
-            continue
-        run_suite(suite, elsewhere, options.binary.resolve(), tally)
-    tally.print_summary()
-    return 1 if tally.failed else 0
+    columns = {}
+    for name in brokers_of(options):
+        columns[name] = [run_on(name, suite, options) for suite in selected]
+    return 1 if print_table(columns) else 0
 
 
 if __name__ == "__main__":

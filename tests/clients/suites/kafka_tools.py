@@ -1,43 +1,30 @@
-"""Kafka's own Java tools and client, unchanged, from Maven: topics, produce, consume, offsets, dump.
+"""Kafka's own tools, unchanged, from Maven: topics, produce, consume, offsets, dump.
 
-The tools run as `java -cp`, one process each, as their shell scripts would start them. What the
-client library itself is asked stands in java/ClientCheck.java.
+They run as `java -cp`, one process each, as their shell scripts would start them.
 """
 
 import re
-import subprocess
 
-from harness import REPOSITORY, TARGET, LeftOut, Suite, expect, expect_equal, run
+import maven
+from harness import LeftOut, Suite, expect, expect_equal, run
 
-JAVA_FOLDER = REPOSITORY / "tests" / "clients" / "java"
-LIBRARIES = TARGET / "clients-build" / "java"  # kept between runs
 TOOLS = "org.apache.kafka.tools"
 
 PERF_RECORDS_COUNT = 100_000
 DUMP_RECORDS_COUNT = 300_000  # numbers in batches of 16 KiB: about 4 MB, so 4 segments or more
 SEGMENT_BYTES = 1 << 20  # the least that Kafka takes
-CLIENT_SECONDS_MAX = 300
 
 DUMPED_RECORD = re.compile(rb"^\| offset: (\d+) .* payload: (.*)$", re.MULTILINE)
 SEGMENT_NAME = re.compile(r"\d{20}\.log")
 
 
-class Java(Suite):
-    name = "java"
+class KafkaTools(Suite):
+    name = "kafka-tools"
     needs = ("java", "javac", "mvn")
 
-    def prepare(self):
-        jars = LIBRARIES / "jars"
-        pom = JAVA_FOLDER / "pom.xml"
-        if not jars.exists() or jars.stat().st_mtime < pom.stat().st_mtime:
-            run(["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies",
-                 f"-DoutputDirectory={jars}", "-DoverWriteIfNewer=true"], seconds_max=600)
-            jars.touch()
-        classes = LIBRARIES / "classes"
-        classes.mkdir(parents=True, exist_ok=True)
-        run(["javac", "-proc:none", "-d", classes, "-cp", f"{jars}/*",
-             JAVA_FOLDER / "ClientCheck.java"])
-        self.class_path = f"{jars}/*:{classes}"
+    @classmethod
+    def prepare(cls):
+        cls.class_path = maven.jars("tools")
 
     def java(self, *arguments, seconds_max=120):
         # One garbage collector thread and quick compilation: the broker has the same two cores.
@@ -45,7 +32,7 @@ class Java(Suite):
         return run([*jvm, "-cp", self.class_path, *arguments], seconds_max=seconds_max)
 
     def tool(self, name, *arguments, bootstrap=True):
-        server = ["--bootstrap-server", self.node.address] if bootstrap else []
+        server = ["--bootstrap-server", self.broker.address] if bootstrap else []
         return self.java(f"{TOOLS}.{name}", *server, *arguments).decode()
 
     def produce_numbers(self, topic, count):
@@ -55,21 +42,6 @@ class Java(Suite):
             "--payload-monotonic", "--command-property", "acks=all", "enable.idempotence=false",
         )
         expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
-
-    def check_the_client_library(self):
-        command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", self.class_path, "ClientCheck",
-                   self.node.address, f"{self.mark}-"]
-        done = subprocess.run(command, capture_output=True, timeout=CLIENT_SECONDS_MAX, check=False)
-        lines = done.stdout.decode().splitlines()
-        for line in lines:
-            verdict, _, rest = line.partition(" ")
-            if verdict == "ok":
-                self.tally.passes(f"java client: {rest}")
-            elif verdict == "FAILED":
-                name, _, reason = rest.partition(": ")
-                self.tally.fails(f"java client: {name}", reason)
-        said = done.stderr.decode(errors="replace")[-2000:]
-        expect(done.returncode == 0 and lines, f"exit code {done.returncode}\n{said}")
 
     def check_kafka_topics_creates_lists_describes_alters_and_deletes(self):
         topic = self.topic("tool")
@@ -131,20 +103,20 @@ class Java(Suite):
             expect(complaint not in said, f"the tool complains: {said[-1500:]}")
 
     def check_kafka_dump_log_reads_the_last_segment_after_a_clean_stop(self):
-        self.node.stop()
+        self.broker.stop()
         self.compare_dump(self.segments(self.topic("dump")), DUMP_RECORDS_COUNT)
 
     def segments(self, topic):
         """The log files of the one topic that has many, wherever the broker keeps its partitions."""
-        if self.node.data_dir is None:
+        if self.broker.data_dir is None:
             raise LeftOut("where the broker's files are was not told")
         folders = {}
-        for path in self.node.data_dir.rglob("*.log"):
+        for path in self.broker.data_dir.rglob("*.log"):
             if SEGMENT_NAME.fullmatch(path.name):
                 folders.setdefault(path.parent, []).append(path)
         named = {folder: paths for folder, paths in folders.items() if topic in folder.name}
         choice = named or folders
-        expect(choice, f"no log files in {self.node.data_dir}")
+        expect(choice, f"no log files in {self.broker.data_dir}")
         return sorted(max(choice.values(), key=len))
 
     def compare_dump(self, segments, records_count):
@@ -157,4 +129,4 @@ class Java(Suite):
         expect(b"isvalid: false" not in said, "the tool found a wrong checksum")
 
 
-SUITE = Java
+SUITES = [KafkaTools]

@@ -13,7 +13,8 @@ class Kcat(Suite):
     name = "kcat"
     needs = ("kcat",)
 
-    def prepare(self):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.lines = self.folder / "lines.txt"
         self.lines.write_bytes(self.keyed_lines())
         self.expected_lines = self.lines.read_bytes()
@@ -29,7 +30,7 @@ class Kcat(Suite):
         return "".join(lines).encode()
 
     def kcat(self, *arguments, stdin=b""):
-        return run(["kcat", "-b", self.node.address, *arguments], stdin=stdin)
+        return run(["kcat", "-b", self.broker.address, *arguments], stdin=stdin)
 
     def consume(self, topic, form, *more):
         return self.kcat("-C", "-q", "-t", topic, "-p", "0", "-o", "beginning", "-e", "-f", form,
@@ -86,14 +87,14 @@ class Kcat(Suite):
         expect_equal(tail.decode(), expected, "the last five")
 
     def check_after_kill_9_every_acknowledged_record_is_there(self):
-        self.node.kill()
-        self.node.start()
+        self.broker.kill()
+        self.broker.start()
         for codec in CODECS:
             self.compare(codec)
 
     def check_after_a_clean_stop_too_and_writing_goes_on(self):
-        self.node.stop()
-        self.node.start()
+        self.broker.stop()
+        self.broker.start()
         for codec in CODECS:
             self.compare(codec)
         topic = self.topic("first-use")
@@ -111,4 +112,4 @@ class Kcat(Suite):
         raise Failed("reading at offset 1000 of 3 succeeded")
 
 
-SUITE = Kcat
+SUITES = [Kcat]

@@ -1,0 +1,30 @@
+"""Jars from Maven, one folder for each set of them that java/ has a pom of; kept between runs."""
+
+from harness import BUILD, BUILD_SECONDS_MAX, CLIENTS, run
+
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+
+def jars(name):
+    """The class path of java/NAME.pom.xml's jars, which are brought unless they are there."""
+    pom = CLIENTS / "java" / f"{name}.pom.xml"
+    folder = BUILD / "java" / name / "jars"
+    stamp = folder.with_name("pom.xml")
+    if not stamp.exists() or stamp.read_bytes() != pom.read_bytes():
+        for jar in folder.glob("*.jar"):  # of another version
+            jar.unlink()
+        run(["mvn", "-q", "-B", "-f", pom, COPY, f"-DoutputDirectory={folder}"],
+            seconds_max=BUILD_SECONDS_MAX)
+        stamp.write_bytes(pom.read_bytes())
+    return f"{folder}/*"
+
+
+def classes(name, sources, more_jars=()):
+    """Compiles `sources` on that class path and returns the whole class path to run them with."""
+    class_path = ":".join([jars(name), *more_jars])
+    folder = BUILD / "java" / name / "classes"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.rglob("*.class"):
+        stale.unlink()
+    run(["javac", "-proc:none", "-Xlint:-options", "-d", folder, "-cp", class_path, *sources])
+    return f"{class_path}:{folder}"

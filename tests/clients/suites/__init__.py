@@ -1,0 +1,18 @@
+"""The suites: a module a client, in the order in which they run. Each has a list `SUITES`."""
+
+import importlib
+
+MODULES = [
+    "start",
+    "kcat",
+    "kafka_tools",
+    "kafka_clients",
+    "rskafka",
+]
+
+
+def load():
+    """All suites by name, in order."""
+    classes = [suite for module in MODULES
+               for suite in importlib.import_module(f"suites.{module}").SUITES]
+    return {suite.name: suite for suite in classes}
