@@ -1,13 +1,15 @@
-//! The subcommands of `ringmain` beside `serve`: topics, produce, consume, log.
+//! The subcommands of `ringmain` beside `serve`: topics, groups, produce, consume, log.
 //!
 //! People get aligned text, programs `--output json`. A failure is one sentence on stderr, and the
 //! command ends with an exit code: 1 where the work failed, 2 where the command line was wrong.
 #![forbid(unsafe_code)]
 
 pub mod consume;
+pub mod groups;
 pub mod log;
 pub mod output;
 pub mod produce;
+pub mod reset;
 pub mod segment;
 pub mod table;
 pub mod timestamp;
@@ -33,6 +35,9 @@ pub enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
+    /// List, describe and delete consumer groups, reset their offsets
+    #[command(subcommand)]
+    Groups(groups::GroupsCommand),
     /// Write the lines of standard input to a topic
     Produce(produce::ProduceArgs),
     /// Print a topic's records
@@ -118,6 +123,7 @@ impl CliError {
 pub fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Topics(command) => on_ring(async move |io| topics::run(&io, command).await),
+        Command::Groups(command) => on_ring(async move |io| groups::run(&io, command).await),
         Command::Produce(args) => on_ring(async move |io| produce::run(&io, args).await),
         Command::Consume(args) => on_ring(async move |io| consume::run(&io, args).await),
         Command::Log(command) => log::run(command),

@@ -1,4 +1,5 @@
-//! Points in time as people write them: RFC 3339 dates, and milliseconds since 1970 after an `@`.
+//! Points in time as people write them: RFC 3339 dates, and milliseconds since 1970 after an `@`;
+//! and lengths of time.
 
 const MS_PER_DAY: i64 = 86_400_000;
 const MS_PER_HOUR: i64 = 3_600_000;
@@ -23,6 +24,46 @@ pub fn parse_timestamp_ms(text: &str) -> Option<i64> {
     }
     let day_ms = days_since_1970(year, month, day) * MS_PER_DAY;
     Some(day_ms + time.map_or(Some(0), time_of_day_ms)?)
+}
+
+/// Milliseconds of `500ms`, `30s`, `90m`, `12h`, `7d`, or ISO 8601's `P1DT2H30M5S`, which is what
+/// Kafka's tools take. `None`: it is none of these, or does not fit.
+pub fn parse_duration_ms(text: &str) -> Option<i64> {
+    let Some(iso) = text.strip_prefix(['P', 'p']) else {
+        let digits_count = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits_count);
+        let unit_ms = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => MS_PER_MINUTE,
+            "h" => MS_PER_HOUR,
+            "d" => MS_PER_DAY,
+            _ => return None,
+        };
+        return number.parse::<i64>().ok()?.checked_mul(unit_ms);
+    };
+    let (days, time) = match iso.split_once(['T', 't']) {
+        Some((days, time)) => (days, Some(time).filter(|time| !time.is_empty())?),
+        None => (Some(iso).filter(|iso| !iso.is_empty())?, ""),
+    };
+    let (days_ms, rest) = iso_part(days, 'D', MS_PER_DAY)?;
+    let (hours_ms, time) = iso_part(time, 'H', MS_PER_HOUR)?;
+    let (minutes_ms, time) = iso_part(time, 'M', MS_PER_MINUTE)?;
+    let (seconds_ms, time) = iso_part(time, 'S', 1_000)?;
+    if !rest.is_empty() || !time.is_empty() {
+        return None;
+    }
+    days_ms.checked_add(hours_ms)?.checked_add(minutes_ms)?.checked_add(seconds_ms)
+}
+
+/// The part of `text` up to `mark` in milliseconds, and the rest; nothing is 0.
+fn iso_part(text: &str, mark: char, unit_ms: i64) -> Option<(i64, &str)> {
+    let Some((number, rest)) = text.split_once([mark, mark.to_ascii_lowercase()]) else {
+        return Some((0, text));
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if is_number { number.parse::<i64>().ok()? } else { return None };
+    Some((number.checked_mul(unit_ms)?, rest))
 }
 
 /// `2025-03-01T12:30:00.250Z` for milliseconds since 1970.
@@ -160,5 +201,29 @@ mod tests {
             let ms = -30 * 365 * MS_PER_DAY + step * 12_345 * MS_PER_MINUTE + step;
             assert_eq!(parse_timestamp_ms(&format_timestamp_ms(ms)), Some(ms));
         }
+    }
+
+    /// Goal: lengths of time in both spellings. Method: known values, and near misses.
+    #[test]
+    fn durations_are_numbers_with_a_unit_or_iso_8601() {
+        let right = [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("90m", 5_400_000),
+            ("12h", 43_200_000),
+            ("7d", 604_800_000),
+            ("P7D", 604_800_000),
+            ("PT0S", 0),
+            ("P1DT2H30M5S", 95_405_000),
+            ("pt5m", 300_000),
+        ];
+        for (text, ms) in right {
+            assert_eq!(parse_duration_ms(text), Some(ms), "{text:?}");
+        }
+        let wrong = ["", "5", "m", "-5m", "1.5h", "P", "PT", "P5", "PT5D", "P1H", "PT5M1H", "5 m"];
+        for text in wrong {
+            assert_eq!(parse_duration_ms(text), None, "{text:?}");
+        }
+        assert_eq!(parse_duration_ms("99999999999999999d"), None);
     }
 }

@@ -61,10 +61,12 @@ pub enum ClientError {
 
 /// What follows the name of a code: the broker's own words, else ours, else Kafka's meaning.
 ///
-/// Where there is no topic our words are the better ones: brokers only repeat that.
+/// Where there is no topic or group our words are the better ones: brokers only repeat that.
 fn detail(message: Option<&str>, code: ErrorCode) -> String {
+    let is_ours_better =
+        matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::GroupIdNotFound);
     let words = match (message, advice(code)) {
-        (_, Some(advice)) if code == ErrorCode::UnknownTopicOrPartition => advice,
+        (_, Some(advice)) if is_ours_better => advice,
         (Some(message), _) if !message.is_empty() => message,
         (_, Some(advice)) => advice,
         _ => code.message(),
@@ -78,6 +80,10 @@ fn advice(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::UnknownTopicOrPartition => {
             Some("there is no such topic; `ringmain topics list` shows those that exist")
         }
+        ErrorCode::GroupIdNotFound => {
+            Some("there is no such group; `ringmain groups list` shows those that exist")
+        }
+        ErrorCode::NonEmptyGroup => Some("the group has members; stop them first"),
         ErrorCode::InvalidPartitions => Some("1 is the least, and partitions can only be added"),
         ErrorCode::MessageTooLarge => {
             Some("the topic's max.message.bytes allows no batch of this size")
