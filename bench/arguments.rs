@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use ringmain::protocol::compression::Codec;
 
+use crate::member::Protocol;
+
 /// Most cores that `--cpus` may name: the size of the kernel's fixed set.
 const CPUS_MAX: usize = 1024;
 
@@ -29,6 +31,9 @@ pub enum Command {
     Produce(Box<ProduceArgs>),
     /// Read a topic from its beginning or its end and time the answers
     Fetch(Box<FetchArgs>),
+    /// Measure consumer groups: heartbeats, rebalances, commits of offsets
+    #[command(subcommand)]
+    Groups(GroupsCommand),
     /// Time a direct overwrite plus fdatasync with plain blocking system calls
     Disk(DiskArgs),
     /// Wait until a topic's partitions all have a leader that answers, and say how long that took
@@ -140,6 +145,143 @@ pub struct FetchArgs {
     /// Check the CRC of every batch
     #[arg(long)]
     pub verify: bool,
+}
+
+/// What is measured of groups.
+#[derive(Subcommand)]
+pub enum GroupsCommand {
+    /// Keep many groups alive, and take the CPU that their heartbeats cost the broker
+    Heartbeat(HeartbeatArgs),
+    /// Let a member join a large group, and time until all have their partitions again
+    Rebalance(RebalanceArgs),
+    /// Commit offsets of many groups, and time the answers
+    Commit(CommitArgs),
+}
+
+/// Whose groups, of which topic, by which protocol.
+#[derive(Args, Clone)]
+pub struct GroupTargetArgs {
+    /// Brokers to ask for the cluster's layout, host:port[,host:port]
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub brokers: String,
+    /// Topic that the groups read; created when missing [default: bench-groups-PARTITIONS]
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Setting of the topic when it is created, name=value; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub topic_config: Vec<(String, String)>,
+    /// Protocol of the groups
+    #[arg(long, value_enum, default_value_t = Protocol::Classic)]
+    pub protocol: Protocol,
+    /// Time between heartbeats [default: what the broker asks for; 3s in the classic protocol]
+    #[arg(long, value_parser = parse_duration)]
+    pub interval: Option<Duration>,
+    /// Process of the broker, whose CPU time is taken
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
+    /// Cores that the load generator's threads may use, such as 0,1 or 2-3
+    #[arg(long, value_parser = parse_cpus)]
+    pub cpus: Option<Cpus>,
+    /// Longest wait for the groups to settle
+    #[arg(long, value_parser = parse_duration, default_value = "60s")]
+    pub timeout: Duration,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Flags of `groups heartbeat`.
+#[derive(Args)]
+pub struct HeartbeatArgs {
+    #[command(flatten)]
+    pub target: GroupTargetArgs,
+    /// Number of groups
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub groups: u32,
+    /// Members of each group, with a connection and a thread each
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub members: u32,
+    /// Partitions of the topic when it is created
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub partitions: u32,
+    /// Time between all groups having settled and the measurement
+    #[arg(long, value_parser = parse_duration, default_value = "3s")]
+    pub warmup: Duration,
+    /// Measured time
+    #[arg(long, value_parser = parse_duration, default_value = "30s")]
+    pub duration: Duration,
+}
+
+/// Flags of `groups rebalance`.
+#[derive(Args)]
+pub struct RebalanceArgs {
+    #[command(flatten)]
+    pub target: GroupTargetArgs,
+    /// Members of the group, the one that joins included
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub members: u32,
+    /// Partitions of the topic when it is created
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub partitions: u32,
+    /// How often the last member joins
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+}
+
+/// Flags of `groups commit`.
+#[derive(Args)]
+pub struct CommitArgs {
+    /// Brokers to ask for the cluster's layout, host:port[,host:port]
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub brokers: String,
+    /// Topic whose offsets are committed; created when it does not exist
+    #[arg(long, default_value = "bench-commit")]
+    pub topic: String,
+    /// Partitions of the topic when it is created
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub partitions: u32,
+    /// Setting of the topic when it is created, name=value; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub topic_config: Vec<(String, String)>,
+    /// Number of groups that are committed for
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub groups: u32,
+    /// Partitions with an offset in each commit
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub partitions_per_commit: u32,
+    /// Process of the broker, whose CPU time is taken
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl GroupTargetArgs {
+    /// The topic of `partitions` that the groups read.
+    pub fn topic_args(&self, partitions: u32) -> TargetArgs {
+        TargetArgs {
+            brokers: self.brokers.clone(),
+            topic: self.topic.clone().unwrap_or_else(|| format!("bench-groups-{partitions}")),
+            partitions,
+            replication: 1,
+            topic_config: self.topic_config.clone(),
+            recreate: false,
+        }
+    }
+}
+
+impl CommitArgs {
+    /// The topic whose offsets are committed.
+    pub fn topic_args(&self) -> TargetArgs {
+        TargetArgs {
+            brokers: self.brokers.clone(),
+            topic: self.topic.clone(),
+            partitions: self.partitions,
+            replication: 1,
+            topic_config: self.topic_config.clone(),
+            recreate: false,
+        }
+    }
 }
 
 /// Flags of `disk`.

@@ -79,7 +79,8 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Latency {
+    /// Of a histogram in ns.
+    pub fn of(histogram: &Histogram<u64>) -> Latency {
         let us = |ns: f64| (ns / 10.0).round() / 100.0;
         let at = |quantile: f64| us(histogram.value_at_quantile(quantile) as f64);
         Latency {
@@ -111,6 +112,9 @@ pub struct Report {
     pub latency_us: Latency,
     /// Share of one core that this process used while it measured, 1.0 is a whole core.
     pub client_cores: f64,
+    /// Share of one core that the broker's process used; absent where nobody named that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_cores: Option<f64>,
 }
 
 impl Report {
@@ -131,7 +135,14 @@ impl Report {
             latency_us: Latency::of(&tally.latency_ns),
             errors_by_name: tally.errors,
             client_cores: (cpu_seconds / seconds * 1000.0).round() / 1000.0,
+            broker_cores: None,
         }
+    }
+
+    /// The same with what the broker's process used, in cores.
+    pub fn with_broker_cores(mut self, cores: Option<f64>) -> Report {
+        self.broker_cores = cores.map(|cores| (cores * 1000.0).round() / 1000.0);
+        self
     }
 
     /// The report as one line of JSON.
@@ -160,6 +171,9 @@ impl Report {
             "  latency  p50 {} µs, p90 {}, p99 {}, p99.9 {}, p99.99 {}, max {}\n",
             latency.p50, latency.p90, latency.p99, latency.p99_9, latency.p99_99, latency.max
         );
+        if let Some(cores) = self.broker_cores {
+            text += &format!("  broker   {:.0} % of a core\n", cores * 100.0);
+        }
         text += &format!("  client   {:.0} % of a core\n", self.client_cores * 100.0);
         text += &format!("  errors   {}", self.errors);
         for (name, count) in &self.errors_by_name {
@@ -175,6 +189,16 @@ pub fn cpu_seconds() -> f64 {
         .ok()
         .and_then(|stat| stat_seconds(&stat))
         .unwrap_or(0.0)
+}
+
+/// CPU time, s, that the process `pid` has used so far.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_seconds_of(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    stat.and_then(|stat| stat_seconds(&stat))
+        .ok_or_else(|| anyhow::anyhow!("there is no process {pid} to take the CPU time of"))
 }
 
 /// User and system time of a line of `/proc/PID/stat`. The name in parentheses may hold spaces.

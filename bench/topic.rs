@@ -108,7 +108,11 @@ pub fn wait_until_ready(
     .context("the load generator's runtime")?
 }
 
-async fn connect(io: &io::Io, brokers: &str, limit: Duration) -> Result<Cluster, ClientError> {
+/// A view of the cluster, whose requests may take `limit`.
+///
+/// # Errors
+/// None of `brokers` (host:port, separated by commas) answers.
+pub async fn connect(io: &io::Io, brokers: &str, limit: Duration) -> Result<Cluster, ClientError> {
     let bootstrap: Vec<String> = brokers.split(',').map(|name| name.trim().to_owned()).collect();
     let config = ConnectionConfig {
         client_id: CLIENT_ID.to_owned(),
@@ -193,6 +197,18 @@ fn leaders_of(cluster: &Cluster, described: &Rc<Described>) -> anyhow::Result<Ve
         Ok(Leader { address: address_of(&broker.host, broker.port)?, partitions })
     });
     leaders.collect()
+}
+
+/// Where the broker listens that looks after `group`.
+///
+/// # Errors
+/// There is none in time, or its name has no address.
+pub async fn coordinator_address(cluster: &Cluster, group: &str) -> anyhow::Result<SocketAddr> {
+    let id = cluster.coordinator_id(group).await?;
+    let brokers = cluster.brokers();
+    let broker = brokers.iter().find(|broker| broker.id == id);
+    let broker = broker.ok_or_else(|| anyhow!("the cluster lists no broker {id}"))?;
+    address_of(&broker.host, broker.port)
 }
 
 fn address_of(host: &str, port: i32) -> anyhow::Result<SocketAddr> {
