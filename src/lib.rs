@@ -158,7 +158,7 @@
 //! - `client/connection.rs`: one pipelined connection, its writer, its reader, its watch.
 //!   `client/request.rs`: frames and versions. `client/wait.rs`: how tasks wait for each other.
 //! - `client/cluster.rs`: brokers, topics, leaders. `client/admin.rs`: changing topics.
-//!   `client/groups.rs`: looking into groups from outside.
+//!   `client/configs.rs`: settings. `client/groups.rs`: looking into groups from outside.
 //! - `client/producer.rs`: batches and retries. `client/partitioner.rs`: which partition.
 //! - `client/consumer.rs`: positions and fetches. `client/error.rs`: what goes wrong, in sentences.
 //! - `client/tests.rs`: all of it against a scripted broker in simulated networks.
@@ -166,8 +166,8 @@
 //!
 //! # `cli/`: the subcommands beside `serve`
 //! `main.rs` reads the command line. **Invariant:** a failure is one sentence and an exit code.
-//! - `cli/topics.rs`, `cli/groups.rs` with `cli/reset.rs`, `cli/produce.rs`, `cli/consume.rs`: what
-//!   they say.
+//! - `cli/topics.rs`, `cli/groups.rs` with `cli/reset.rs`, `cli/configs.rs`, `cli/produce.rs`,
+//!   `cli/consume.rs`: what they say.
 //! - `cli/log.rs`: dumps a segment file; `cli/segment.rs` walks it and tells damage from its end.
 //! - `cli/output.rs`, `cli/table.rs`, `cli/timestamp.rs`: how things are printed and read.
 //

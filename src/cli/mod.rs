@@ -1,9 +1,11 @@
-//! The subcommands of `ringmain` beside `serve`: topics, groups, produce, consume, log.
+//! The subcommands of `ringmain` beside `serve`: topics, groups, configs,
+//! produce, consume, log.
 //!
 //! People get aligned text, programs `--output json`. A failure is one sentence on stderr, and the
 //! command ends with an exit code: 1 where the work failed, 2 where the command line was wrong.
 #![forbid(unsafe_code)]
 
+pub mod configs;
 pub mod consume;
 pub mod groups;
 pub mod log;
@@ -38,6 +40,9 @@ pub enum Command {
     /// List, describe and delete consumer groups, reset their offsets
     #[command(subcommand)]
     Groups(groups::GroupsCommand),
+    /// Describe and alter the settings of topics, brokers, groups and client metrics
+    #[command(subcommand)]
+    Configs(configs::ConfigsCommand),
     /// Write the lines of standard input to a topic
     Produce(produce::ProduceArgs),
     /// Print a topic's records
@@ -124,6 +129,7 @@ pub fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Topics(command) => on_ring(async move |io| topics::run(&io, command).await),
         Command::Groups(command) => on_ring(async move |io| groups::run(&io, command).await),
+        Command::Configs(command) => on_ring(async move |io| configs::run(&io, command).await),
         Command::Produce(args) => on_ring(async move |io| produce::run(&io, args).await),
         Command::Consume(args) => on_ring(async move |io| consume::run(&io, args).await),
         Command::Log(command) => log::run(command),

@@ -1,6 +1,7 @@
 //! Changes topics: creates, alters, describes and deletes them, through the cluster's controller.
 
 use super::cluster::Cluster;
+use super::configs::{ConfigChange, ConfigEdit, ConfigResource};
 use super::error::ClientError;
 use super::request::Response;
 use crate::protocol::error::ErrorCode;
@@ -12,20 +13,6 @@ use crate::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
-use crate::protocol::messages::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResource,
-};
-use crate::protocol::messages::incremental_alter_configs::{
-    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
-};
-
-/// Kafka's number for settings that belong to a topic.
-const RESOURCE_TOPIC: i8 = 2;
-/// Kafka's number for settings that somebody gave to a topic.
-const SOURCE_TOPIC: i8 = 1;
-/// Kafka's numbers for setting a value and for going back to the default.
-const OPERATION_SET: i8 = 0;
-const OPERATION_DELETE: i8 = 1;
 
 /// A topic to be made.
 #[derive(Debug, Clone)]
@@ -126,23 +113,12 @@ impl Cluster {
         name: &str,
         configs: &[(String, Option<String>)],
     ) -> Result<(), ClientError> {
-        let configs = configs.iter().map(|(name, value)| AlterableConfig {
-            name,
-            config_operation: if value.is_some() { OPERATION_SET } else { OPERATION_DELETE },
-            value: value.as_deref(),
+        let changes = configs.iter().map(|(name, value)| ConfigChange {
+            name: name.clone(),
+            edit: value.clone().map_or(ConfigEdit::Delete, ConfigEdit::Set),
         });
-        let resource = AlterConfigsResource {
-            resource_type: RESOURCE_TOPIC,
-            resource_name: name,
-            configs: configs.collect(),
-        };
-        let request =
-            IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-        let what = || format!("altering topic {name}");
-        let response = self.call_controller(&request).await?;
-        let body = response.body()?;
-        let result = body.responses.first().ok_or_else(|| self.silent(&what()))?;
-        ClientError::check(result.error_code, result.error_message, what)
+        let changes: Vec<ConfigChange> = changes.collect();
+        self.alter_configs(&ConfigResource::Topic(name.to_owned()), &changes, false).await
     }
 
     /// The settings that are in force for the topic `name`, by name.
@@ -150,31 +126,14 @@ impl Cluster {
     /// # Errors
     /// The broker's refusal.
     pub async fn topic_settings(&self, name: &str) -> Result<Vec<Setting>, ClientError> {
-        let resource = DescribeConfigsResource {
-            resource_type: RESOURCE_TOPIC,
-            resource_name: name,
-            configuration_keys: None,
-        };
-        let request = DescribeConfigsRequest {
-            resources: vec![resource],
-            ..DescribeConfigsRequest::default()
-        };
-        let what = || format!("settings of topic {name}");
-        let response = self.call(&request).await?;
-        let body = response.body()?;
-        let result = body.results.first().ok_or_else(|| self.silent(&what()))?;
-        ClientError::check(result.error_code, result.error_message, what)?;
-        let mut settings: Vec<Setting> = result
-            .configs
-            .iter()
-            .map(|config| Setting {
-                name: config.name.to_owned(),
-                value: config.value.map(str::to_owned),
-                is_of_topic: config.config_source == SOURCE_TOPIC,
-            })
-            .collect();
-        settings.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(settings)
+        let topic = ConfigResource::Topic(name.to_owned());
+        let entries = self.describe_configs(&topic).await?.into_iter();
+        let settings = entries.map(|entry| Setting {
+            name: entry.name,
+            value: entry.value,
+            is_of_topic: entry.source == topic.own_source(),
+        });
+        Ok(settings.collect())
     }
 
     /// Sends `request` to the controller, and once more where that turned out to be another.

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod configs;
 pub mod connection;
 pub mod consumer;
 pub mod error;
