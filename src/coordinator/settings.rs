@@ -9,8 +9,10 @@ pub struct GroupSettings {
     pub session_timeout_ms_max: i32,
     /// group.initial.rebalance.delay.ms
     pub initial_rebalance_delay_ms: i32,
-    /// group.max.size and group.consumer.max.size: within `GROUP_MEMBERS_COUNT_MAX`.
+    /// group.max.size: within `GROUP_MEMBERS_COUNT_MAX`.
     pub members_count_max: usize,
+    /// group.consumer.max.size: within `GROUP_MEMBERS_COUNT_MAX`.
+    pub consumer_members_count_max: usize,
     /// offset.metadata.max.bytes: of a commit's metadata, in Java's characters.
     pub offset_metadata_max: usize,
     /// offsets.retention.minutes, in ms
@@ -53,6 +55,7 @@ impl Default for GroupSettings {
             session_timeout_ms_max: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
             members_count_max: crate::base::limits::GROUP_MEMBERS_COUNT_MAX,
+            consumer_members_count_max: crate::base::limits::GROUP_MEMBERS_COUNT_MAX,
             offset_metadata_max: 4_096,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             offsets_check_interval_ms: 600_000,

@@ -35,6 +35,8 @@ pub struct BrokerSetting {
 pub const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 /// Values of `message.timestamp.type`.
 pub const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+/// Values of `group.consumer.migration.policy`.
+pub const MIGRATION_POLICIES: &[&str] = &["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"];
 
 macro_rules! default_of {
     (none) => {
@@ -60,7 +62,7 @@ macro_rules! broker_settings {
     };
 }
 
-use Check::{Any, AtLeast, Between, GzipLevel, ListOf, NotEmpty, OneOf, Ratio};
+use Check::{Any, AtLeast, Between, GzipLevel, ListOf, NotEmpty, OneOf, OneOfAnyCase, Ratio};
 
 /// Every broker setting, by name.
 #[rustfmt::skip]
@@ -99,14 +101,35 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Whether topics can be deleted.";
     "fetch.max.bytes" Int "57671680" AtLeast(1024), Restart Acts
         "Most bytes of records in one fetch answer.";
+    "group.consumer.assignors" List "uniform,range" ListOf(&["uniform", "range"]), Restart
+        Without
+        "No effect: members choose between both assignors, uniform is the default.";
     "group.consumer.heartbeat.interval.ms" Int "5000" AtLeast(1), Restart Acts
         "Time between heartbeats of members under the consumer group protocol.";
+    "group.consumer.max.heartbeat.interval.ms" Int "15000" AtLeast(1), Restart Acts
+        "Longest heartbeat interval that a group may set for itself.";
+    "group.consumer.max.session.timeout.ms" Int "60000" AtLeast(1), Restart Acts
+        "Longest session timeout that a group may set for itself.";
+    "group.consumer.max.size" Int "2147483647" AtLeast(1), Restart Acts
+        "Most members of a group under the consumer group protocol; 10000 at most.";
+    "group.consumer.migration.policy" String "bidirectional" OneOfAnyCase(MIGRATION_POLICIES),
+        Restart Acts
+        "Whether groups that have members may go from the classic to the consumer group protocol, \
+         or back.";
+    "group.consumer.min.heartbeat.interval.ms" Int "5000" AtLeast(1), Restart Acts
+        "Shortest heartbeat interval that a group may set for itself.";
+    "group.consumer.min.session.timeout.ms" Int "45000" AtLeast(1), Restart Acts
+        "Shortest session timeout that a group may set for itself.";
+    "group.consumer.regex.refresh.interval.ms" Int "600000" AtLeast(10_000), Restart Acts
+        "How often the regular expressions of subscriptions are looked up anew.";
     "group.consumer.session.timeout.ms" Int "45000" AtLeast(1), Restart Acts
         "Silence after which a member under the consumer group protocol is dropped.";
     "group.initial.rebalance.delay.ms" Int "3000" AtLeast(0), Restart Acts
         "How long the first rebalance of an empty group waits for more members.";
     "group.max.session.timeout.ms" Int "1800000" AtLeast(1), Restart Acts
         "Longest session timeout that a member may ask for.";
+    "group.max.size" Int "2147483647" AtLeast(1), Restart Acts
+        "Most members of a classic group; 10000 at most.";
     "group.min.session.timeout.ms" Int "6000" AtLeast(1), Restart Acts
         "Shortest session timeout that a member may ask for.";
     "inter.broker.listener.name" String none Any, Restart Without
@@ -197,13 +220,25 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "No effect: each shard recovers its own logs.";
     "num.replica.fetchers" Int "1" Any, Running Without
         "No effect: there is one link for each pair of shards.";
+    "offset.metadata.max.bytes" Int "4096" Any, Restart Acts
+        "Longest text that a client may store with an offset.";
+    "offsets.commit.timeout.ms" Int "5000" AtLeast(1), Restart Without
+        "No effect: a commit is answered when it is on disk or has failed.";
+    "offsets.load.buffer.size" Int "5242880" AtLeast(1), Restart Without
+        "No effect: groups are loaded in pieces of 1 MiB.";
+    "offsets.retention.check.interval.ms" Long "600000" AtLeast(1), Restart Acts
+        "How often expired offsets are looked for.";
     "offsets.retention.minutes" Int "10080" AtLeast(1), Restart Acts
         "How long a group without members keeps its committed offsets.";
+    "offsets.topic.compression.codec" Int "0" Between(0, 4), Restart Acts
+        "Codec in which groups and offsets are stored: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.";
     "offsets.topic.num.partitions" Int "50" AtLeast(1), Restart Acts
         "Partitions of the topic that holds committed offsets.";
     "offsets.topic.replication.factor" Short "1" AtLeast(1), Restart Acts
         "Replicas of the topic that holds committed offsets; ringmain's default suits a single \
          node.";
+    "offsets.topic.segment.bytes" Int "104857600" AtLeast(1_048_576), Restart Acts
+        "Segment size of the topic that holds groups and offsets.";
     "process.roles" List "broker,controller" Any, Restart Without
         "No effect: a node has both roles.";
     "producer.id.expiration.ms" Int "86400000" AtLeast(1), Running Acts

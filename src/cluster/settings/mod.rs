@@ -65,6 +65,8 @@ pub enum Check {
     /// A number from 0 to 1.
     Ratio,
     OneOf(&'static [&'static str]),
+    /// As `OneOf`, in capitals or not.
+    OneOfAnyCase(&'static [&'static str]),
     /// Each item one of these, none twice; the list may be empty.
     ListOf(&'static [&'static str]),
     NotEmpty,
@@ -162,6 +164,12 @@ fn text_fault(name: &str, check: Check, value: &str) -> Option<String> {
     let one_of = |known: &[&str]| format!("String must be one of: {}", known.join(", "));
     match check {
         Check::OneOf(known) => (!known.contains(&value)).then(|| one_of(known)),
+        Check::OneOfAnyCase(known) => {
+            let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(value));
+            (!is_known).then(|| {
+                format!("String must be one of (case insensitive): {}", known.join(", "))
+            })
+        }
         Check::ListOf(known) => {
             let items: Vec<&str> = list_items(value).collect();
             if items.iter().any(|item| !known.contains(item)) {

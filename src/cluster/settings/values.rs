@@ -121,6 +121,15 @@ pub struct BrokerSettings {
     pub default_replication_factor: i32,
     pub delete_topic_enable: bool,
     pub fetch_max_bytes: i32,
+    pub group_consumer_heartbeat_interval_ms: i32,
+    pub group_consumer_max_size: i32,
+    pub group_consumer_migration_policy: String,
+    pub group_consumer_regex_refresh_interval_ms: i32,
+    pub group_consumer_session_timeout_ms: i32,
+    pub group_initial_rebalance_delay_ms: i32,
+    pub group_max_session_timeout_ms: i32,
+    pub group_max_size: i32,
+    pub group_min_session_timeout_ms: i32,
     pub log_retention_check_interval_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
@@ -128,7 +137,13 @@ pub struct BrokerSettings {
     pub message_max_bytes: i32,
     pub min_insync_replicas: i32,
     pub num_partitions: i32,
+    pub offset_metadata_max_bytes: i32,
+    pub offsets_retention_check_interval_ms: i64,
+    pub offsets_retention_minutes: i32,
+    pub offsets_topic_compression_codec: u8,
     pub offsets_topic_num_partitions: i32,
+    pub offsets_topic_replication_factor: i16,
+    pub offsets_topic_segment_bytes: i32,
     pub socket_request_max_bytes: i32,
 }
 
@@ -143,6 +158,15 @@ impl BrokerSettings {
             default_replication_factor: broker_number(layers, "default.replication.factor"),
             delete_topic_enable: broker_flag(layers, "delete.topic.enable"),
             fetch_max_bytes: broker_number(layers, "fetch.max.bytes"),
+            group_consumer_heartbeat_interval_ms: broker_number(layers, "group.consumer.heartbeat.interval.ms"),
+            group_consumer_max_size: broker_number(layers, "group.consumer.max.size"),
+            group_consumer_migration_policy: broker_text(layers, "group.consumer.migration.policy"),
+            group_consumer_regex_refresh_interval_ms: broker_number(layers, "group.consumer.regex.refresh.interval.ms"),
+            group_consumer_session_timeout_ms: broker_number(layers, "group.consumer.session.timeout.ms"),
+            group_initial_rebalance_delay_ms: broker_number(layers, "group.initial.rebalance.delay.ms"),
+            group_max_session_timeout_ms: broker_number(layers, "group.max.session.timeout.ms"),
+            group_max_size: broker_number(layers, "group.max.size"),
+            group_min_session_timeout_ms: broker_number(layers, "group.min.session.timeout.ms"),
             log_retention_check_interval_ms: broker_number(
                 layers,
                 "log.retention.check.interval.ms",
@@ -156,7 +180,13 @@ impl BrokerSettings {
             message_max_bytes: broker_number(layers, "message.max.bytes"),
             min_insync_replicas: broker_number(layers, "min.insync.replicas"),
             num_partitions: broker_number(layers, "num.partitions"),
+            offset_metadata_max_bytes: broker_number(layers, "offset.metadata.max.bytes"),
+            offsets_retention_check_interval_ms: broker_number(layers, "offsets.retention.check.interval.ms"),
+            offsets_retention_minutes: broker_number(layers, "offsets.retention.minutes"),
+            offsets_topic_compression_codec: broker_number(layers, "offsets.topic.compression.codec"),
             offsets_topic_num_partitions: broker_number(layers, "offsets.topic.num.partitions"),
+            offsets_topic_replication_factor: broker_number(layers, "offsets.topic.replication.factor"),
+            offsets_topic_segment_bytes: broker_number(layers, "offsets.topic.segment.bytes"),
             socket_request_max_bytes: broker_number(layers, "socket.request.max.bytes"),
         }
     }
@@ -167,6 +197,11 @@ pub fn broker_number<T: FromStr>(layers: &Layers, name: &str) -> T {
     let set = layers.broker_value(name).and_then(|value| value.trim().parse().ok());
     set.or_else(|| broker_setting(name)?.default?.parse().ok())
         .expect("the setting has a default, and that passes its own check")
+}
+
+/// A broker setting that is text and has a default.
+pub fn broker_text(layers: &Layers, name: &str) -> String {
+    layers.broker_value(name).unwrap_or_default().trim().to_owned()
 }
 
 /// A broker setting that is true or false.

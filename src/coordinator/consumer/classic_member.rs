@@ -112,7 +112,7 @@ impl Consumer {
     ) -> Result<(BTreeSet<String>, Option<String>, Partitions), ErrorCode> {
         let known = self.members.contains_key(request.member_id)
             || request.group_instance_id.is_some_and(|id| self.static_members.contains_key(id));
-        if !known && self.members.len() >= turn.settings.members_count_max {
+        if !known && self.members.len() >= turn.settings.consumer_members_count_max {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
         let bytes: usize = request

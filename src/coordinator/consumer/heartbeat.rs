@@ -103,9 +103,9 @@ impl Consumer {
             "" => turn.random.uuid(),
             own => own.to_owned(),
         };
-        let full = self.members.len() >= turn.settings.members_count_max;
+        let full = self.members.len() >= turn.settings.consumer_members_count_max;
         if full && !self.members.contains_key(&member_id) && !self.replaces(request) {
-            let most = turn.settings.members_count_max;
+            let most = turn.settings.consumer_members_count_max;
             return refuse(
                 ErrorCode::GroupMaxSizeReached,
                 format!("The consumer group has reached its maximum capacity of {most} members."),

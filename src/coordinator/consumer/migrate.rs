@@ -131,7 +131,7 @@ fn check_upgrade(group: &Classic, turn: &Turn<'_>) -> Result<(), Refusal> {
     if !group.uses_consumer_protocol() {
         return refused("the group does not use the consumer embedded protocol.");
     }
-    if group.members.len() >= turn.settings.members_count_max {
+    if group.members.len() >= turn.settings.consumer_members_count_max {
         return refused("the group size exceeds the consumer group maximum size.");
     }
     Ok(())
