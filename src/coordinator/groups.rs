@@ -4,10 +4,10 @@ use super::classic::{CONSUMER, Classic, State};
 use super::consumer::{Consumer, Refusal, heartbeat, refuse};
 use super::offsets::Offsets;
 use super::replies::{
-    ConsumerDescribedGroup, ConsumerHeartbeatReply, DeletedGroup, DescribedGroup, JoinReply,
-    LeaveReply, ListedGroup, Reply, SyncReply,
+    ConsumerDescribedGroup, ConsumerHeartbeatReply, DeletedGroup, DescribedGroup, LeaveReply,
+    ListedGroup, Reply,
 };
-use super::{Call, Coordinator, Effects, ReplyId, Turn};
+use super::{Call, Coordinator, Effects, Turn};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
@@ -84,20 +84,6 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.resume(turn),
             Kind::Consumer(group) => group.resume(turn),
-        }
-    }
-
-    /// `error` for everyone who waits.
-    pub(super) fn abandon(self, error: ErrorCode, replies: &mut Vec<(ReplyId, Reply)>) {
-        let Kind::Classic(group) = self.kind else { return };
-        for member in group.members.into_values() {
-            if let Some(waiting) = member.waiting_join {
-                let reply = JoinReply::failed(&member.id, error);
-                replies.push((waiting, Reply::JoinGroup(reply)));
-            }
-            if let Some(waiting) = member.waiting_sync {
-                replies.push((waiting, Reply::SyncGroup(SyncReply::failed(error))));
-            }
         }
     }
 

@@ -7,9 +7,9 @@
 //! **The rule of replies:** the caller appends an effect's records at once, before it calls again,
 //! and sends an effect's replies once everything that was appended up to then is durable, also
 //! where the effect itself has no records. So no reply tells of a state that a crash could undo. If
-//! an append is refused or a flush fails, the caller drops the coordinator, sends what
-//! [`Coordinator::unload`] returns in place of all replies that still wait, and loads a new one
-//! from the log: that is the rollback. Nothing that was acknowledged is in it only.
+//! an append is refused or a flush fails, the caller drops the coordinator, answers everyone who
+//! still waits with an error, and loads a new one from the log: that is the rollback. Nothing that
+//! was acknowledged is in it only.
 //!
 //! Who coordinates a group is [`partition_of`]'s to say. Knows no sockets, logs or shards.
 #![forbid(unsafe_code)]
@@ -139,16 +139,6 @@ impl Coordinator {
             self.sweep_offsets(now_ms, topics, &mut effects);
         }
         effects
-    }
-
-    /// Ends this coordinator: `error` for everyone who waits inside of it. Replies of earlier
-    /// effects that were not sent yet are the caller's.
-    pub fn unload(self, error: ErrorCode) -> Vec<(ReplyId, Reply)> {
-        let mut replies = Vec::new();
-        for group in self.groups.into_values() {
-            group.abandon(error, &mut replies);
-        }
-        replies
     }
 
     // ---- the classic protocol -------------------------------------------------------------

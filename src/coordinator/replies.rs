@@ -220,7 +220,8 @@ pub struct FetchedOffset {
 }
 
 impl FetchedOffset {
-    pub(super) fn none(partition: i32, error: ErrorCode) -> FetchedOffset {
+    /// No offset, for this reason.
+    pub fn none(partition: i32, error: ErrorCode) -> FetchedOffset {
         FetchedOffset { partition, offset: -1, leader_epoch: -1, metadata: String::new(), error }
     }
 }

@@ -322,20 +322,3 @@ fn a_settled_group_survives_a_crash() {
     sim.pass(10_000);
     assert_eq!(state(&mut sim), "Empty");
 }
-
-/// Goal: unloading answers everyone who waits, once.
-#[test]
-fn unloading_answers_who_waits() {
-    let mut sim = Sim::prompt();
-    let (first, second) = settled_pair(&mut sim, &["range"]);
-    let waiting = sim.join(&first, None, &["range"]);
-    let _ = second;
-    let coordinator = std::mem::replace(&mut sim.coordinator, Sim::prompt().coordinator);
-    let replies = coordinator.unload(ErrorCode::NotCoordinator);
-    assert_eq!(replies.len(), 1);
-    assert_eq!(replies[0].0, waiting);
-    match &replies[0].1 {
-        Reply::JoinGroup(reply) => assert_eq!(reply.error, ErrorCode::NotCoordinator),
-        other => panic!("not a join's answer: {other:?}"),
-    }
-}
