@@ -126,6 +126,8 @@
 //!   topic.
 //! - `shard/replica.rs`: one partition: checks batches, appends them, lets them wait for room.
 //! - `shard/produce.rs`, `shard/fetch.rs`, `shard/offsets.rs`: a shard's part of a request.
+//! - `shard/groups.rs`: hosts the group coordinators: their log, their clock, their callers;
+//!   `shard/groups/tests.rs` fails the disk under them. `shard/group_load.rs` loads them.
 //! - `shard/mailbox.rs`: what shards ask of each other; `shard/calls.rs` finds the callers again.
 //! - `shard/signal.rs`: wake-ups between tasks, and budgets of bytes.
 //

@@ -255,6 +255,7 @@ async fn shard_main(
     let shard = Shard::new(io, mesh, start.node.clone(), metrics, committer, clean);
     Server::new(shard.clone()).open();
     shard.io.spawn(shard.clone().maintain());
+    shard.io.spawn(shard.clone().keep_group_time());
     if shard.id != CONTROLLER_SHARD {
         shard.clone().serve_mailbox().await;
         return Ok((Vec::new(), Totals::of(&shard)));

@@ -90,5 +90,12 @@ pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
 /// partitions of a cluster here, for topics that come and go.
 pub const GROUP_OFFSETS_COUNT_MAX: usize = 1_000_000;
 
+/// Most bytes that a batch of `__consumer_offsets` decompresses to: above what the largest group
+/// makes, its members' metadata and assignments of [`GROUP_BYTES_MAX`] each.
+pub const GROUP_BATCH_BYTES_MAX: usize = 256 * MIB;
+
+/// Most groups that one request names: as many as a partition of `__consumer_offsets` holds.
+pub const GROUPS_PER_REQUEST_COUNT_MAX: usize = 100_000;
+
 const _: () = assert!(DIRECT_ALIGN_BYTES.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "index positions are u32");

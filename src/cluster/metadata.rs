@@ -17,6 +17,14 @@ pub type Overrides = BTreeMap<String, String>;
 /// A partition without a leader says so with this id, as in Kafka.
 pub const NO_LEADER: NodeId = NodeId(-1);
 
+/// The topic that holds groups and their offsets.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Topics that brokers keep for themselves: made by the part that uses them, and written to by no
+/// client.
+pub const INTERNAL_TOPICS: [&str; 3] =
+    [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
+
 /// Where a broker is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {

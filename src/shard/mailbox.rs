@@ -5,6 +5,7 @@
 
 use super::calls::{Call, CallId};
 use super::fetch::{self, FetchGroup, FetchReply};
+use super::groups::{self, GroupCall, GroupReply};
 use super::offsets::{self, OffsetPart, OffsetsReply};
 use super::produce::{self, ProduceGroup, ProduceReply, ProduceWork};
 use super::replica::Replica;
@@ -49,6 +50,7 @@ pub enum ShardRequest {
     Produce(ProduceGroup),
     Fetch(FetchGroup),
     Offsets(Vec<OffsetPart>),
+    Group(GroupCall),
     /// Take over this image: open, close and delete replicas; answered when that is done.
     Image(Arc<Image>),
     Change(ChangeRequest),
@@ -68,6 +70,7 @@ pub enum ShardReply {
     Produce(ProduceReply),
     Fetch(FetchReply),
     Offsets(OffsetsReply),
+    Group(GroupReply),
     Done,
     Change(ChangeReply),
     LogSizes(Vec<LogSize>),
@@ -285,6 +288,7 @@ impl Shard {
                     shard.mesh.send(from, ShardMessage::Reply { call, reply });
                 });
             }
+            ShardRequest::Group(task) => groups::take(self, from, call, task),
             request => self.io.spawn(async move {
                 let reply = shard.clone().serve(request, &Flag::default()).await;
                 shard.mesh.send(from, ShardMessage::Reply { call, reply });
@@ -304,6 +308,7 @@ impl Shard {
             ShardRequest::Offsets(parts) => {
                 ShardReply::Offsets(offsets::offsets(&self, &parts).await)
             }
+            ShardRequest::Group(task) => unreachable!("{task:?} is one for its owner alone"),
             ShardRequest::Image(image) => {
                 self.apply_image(image).await;
                 ShardReply::Done
@@ -332,7 +337,7 @@ impl Shard {
         asked.map(size).collect()
     }
 
-    fn send_request(&self, to: ShardId, request: ShardRequest) -> Call<ShardReply> {
+    pub(super) fn send_request(&self, to: ShardId, request: ShardRequest) -> Call<ShardReply> {
         let call = self.calls.open();
         self.mesh.send(to, ShardMessage::Request { call: call.id(), request });
         call

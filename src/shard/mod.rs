@@ -2,12 +2,15 @@
 //!
 //! Reading order: [`state`] is the shard; [`replica`] one partition on it; [`produce`], [`fetch`]
 //! and [`offsets`] serve the shard's part of a request; [`mailbox`] carries them between shards
-//! with [`calls`]; [`placement`] says who owns what; [`strays`] clears the data directory;
+//! with [`calls`]; [`groups`] hosts the group coordinators that [`group_load`] loads; [`placement`]
+//! says who owns what; [`strays`] clears the data directory;
 //! [`signal`] wakes tasks and bounds bytes.
 #![forbid(unsafe_code)]
 
 pub mod calls;
 pub mod fetch;
+pub mod group_load;
+pub mod groups;
 pub mod mailbox;
 pub mod offsets;
 pub mod placement;

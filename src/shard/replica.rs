@@ -10,7 +10,7 @@ use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::cluster::settings::{TimestampType, TopicSettings};
 use crate::io::{Io, Slice};
 use crate::protocol::batch::{
-    self, ProduceError, ProduceLimits, ProducedBatches, validate_produce,
+    self, BatchView, ProduceError, ProduceLimits, ProducedBatches, validate_produce,
 };
 use crate::storage::{AppendError, FlushError, FlushPolicy, Log, LogConfig};
 use std::cell::{Cell, RefCell};
@@ -152,10 +152,31 @@ impl Replica {
     /// `version` is that of the Produce request.
     pub fn append(self: &Rc<Self>, batch: &Slice, version: i16) -> Append {
         let now_ms = self.io.clock().now_ms();
-        let produced = match self.check(batch, version, now_ms) {
-            Ok(produced) => produced,
-            Err(error) => return Append::Done(Err(error)),
+        match self.check(batch, version, now_ms) {
+            Ok(produced) => self.enter(batch, produced, now_ms),
+            Err(error) => Append::Done(Err(error)),
+        }
+    }
+
+    /// Appends a batch that this node made itself: what bounds clients does not bound it.
+    pub fn append_own(self: &Rc<Self>, batch: &Slice) -> Append {
+        let view = BatchView::first(batch).expect("the node makes whole batches");
+        let produced = ProducedBatches {
+            records_count: view.records_count(),
+            codec: view.codec().expect("the node writes codecs that it knows"),
+            max_timestamp: view.max_timestamp(),
+            max_timestamp_differs: false,
+            producer: None,
         };
+        self.enter(batch, produced, self.io.clock().now_ms())
+    }
+
+    /// Whether appends wait for room.
+    pub fn has_line(&self) -> bool {
+        !self.line.borrow().is_empty()
+    }
+
+    fn enter(self: &Rc<Self>, batch: &Slice, produced: ProducedBatches, now_ms: i64) -> Append {
         if self.line.borrow().is_empty() {
             match self.append_now(batch, &produced, now_ms) {
                 Err(AppendError::NoRoom { .. }) => {}

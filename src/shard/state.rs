@@ -4,6 +4,7 @@
 //! replicas that it gives to this shard are open, or their failure was logged.
 
 use super::calls::{CallId, Calls};
+use super::groups::{self, Groups};
 use super::mailbox::{ChangeReply, ChangeRequest, LocalFuture, ShardMessage, ShardReply};
 use super::placement::shard_of;
 use super::replica::{Replica, log_config};
@@ -116,6 +117,7 @@ pub struct Shard {
     pub(super) mesh: Mesh<ShardMessage>,
     pub(super) calls: Calls<ShardReply>,
     pub(super) waiting_fetches: RefCell<HashMap<(ShardId, CallId), Rc<Flag>>>,
+    pub(super) groups: Groups,
     image: RefCell<Arc<Image>>,
     settings: RefCell<Rc<BrokerSettings>>,
     replicas: RefCell<HashMap<TopicPartition, Rc<Replica>>>,
@@ -149,6 +151,7 @@ impl Shard {
             mesh,
             calls: Calls::default(),
             waiting_fetches: RefCell::default(),
+            groups: Groups::default(),
             image: RefCell::new(Arc::new(image)),
             settings: RefCell::new(settings),
             replicas: RefCell::default(),
@@ -257,7 +260,8 @@ impl Shard {
             self.open_and_update(&image).await;
             let layers = Layers::of_image(&image, self.node.node_id, &self.node.fixed);
             *self.settings.borrow_mut() = Rc::new(BrokerSettings::resolve(&layers));
-            *self.image.borrow_mut() = image;
+            let before = self.image.replace(image);
+            groups::follow_image(self, &before);
         }
         self.applying.set(false);
         self.applied.notify();
@@ -414,6 +418,7 @@ impl Shard {
     }
 
     pub(super) async fn close_logs(&self) -> Vec<CleanLog> {
+        groups::end(self);
         let replicas: Vec<_> = self.replicas.borrow_mut().drain().collect();
         let closing = replicas.into_iter().map(|(_, replica)| async move {
             replica.closed().raise();

@@ -166,9 +166,8 @@ fn text_fault(name: &str, check: Check, value: &str) -> Option<String> {
         Check::OneOf(known) => (!known.contains(&value)).then(|| one_of(known)),
         Check::OneOfAnyCase(known) => {
             let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(value));
-            (!is_known).then(|| {
-                format!("String must be one of (case insensitive): {}", known.join(", "))
-            })
+            (!is_known)
+                .then(|| format!("String must be one of (case insensitive): {}", known.join(", ")))
         }
         Check::ListOf(known) => {
             let items: Vec<&str> = list_items(value).collect();

@@ -158,12 +158,24 @@ impl BrokerSettings {
             default_replication_factor: broker_number(layers, "default.replication.factor"),
             delete_topic_enable: broker_flag(layers, "delete.topic.enable"),
             fetch_max_bytes: broker_number(layers, "fetch.max.bytes"),
-            group_consumer_heartbeat_interval_ms: broker_number(layers, "group.consumer.heartbeat.interval.ms"),
+            group_consumer_heartbeat_interval_ms: broker_number(
+                layers,
+                "group.consumer.heartbeat.interval.ms",
+            ),
             group_consumer_max_size: broker_number(layers, "group.consumer.max.size"),
             group_consumer_migration_policy: broker_text(layers, "group.consumer.migration.policy"),
-            group_consumer_regex_refresh_interval_ms: broker_number(layers, "group.consumer.regex.refresh.interval.ms"),
-            group_consumer_session_timeout_ms: broker_number(layers, "group.consumer.session.timeout.ms"),
-            group_initial_rebalance_delay_ms: broker_number(layers, "group.initial.rebalance.delay.ms"),
+            group_consumer_regex_refresh_interval_ms: broker_number(
+                layers,
+                "group.consumer.regex.refresh.interval.ms",
+            ),
+            group_consumer_session_timeout_ms: broker_number(
+                layers,
+                "group.consumer.session.timeout.ms",
+            ),
+            group_initial_rebalance_delay_ms: broker_number(
+                layers,
+                "group.initial.rebalance.delay.ms",
+            ),
             group_max_session_timeout_ms: broker_number(layers, "group.max.session.timeout.ms"),
             group_max_size: broker_number(layers, "group.max.size"),
             group_min_session_timeout_ms: broker_number(layers, "group.min.session.timeout.ms"),
@@ -181,11 +193,20 @@ impl BrokerSettings {
             min_insync_replicas: broker_number(layers, "min.insync.replicas"),
             num_partitions: broker_number(layers, "num.partitions"),
             offset_metadata_max_bytes: broker_number(layers, "offset.metadata.max.bytes"),
-            offsets_retention_check_interval_ms: broker_number(layers, "offsets.retention.check.interval.ms"),
+            offsets_retention_check_interval_ms: broker_number(
+                layers,
+                "offsets.retention.check.interval.ms",
+            ),
             offsets_retention_minutes: broker_number(layers, "offsets.retention.minutes"),
-            offsets_topic_compression_codec: broker_number(layers, "offsets.topic.compression.codec"),
+            offsets_topic_compression_codec: broker_number(
+                layers,
+                "offsets.topic.compression.codec",
+            ),
             offsets_topic_num_partitions: broker_number(layers, "offsets.topic.num.partitions"),
-            offsets_topic_replication_factor: broker_number(layers, "offsets.topic.replication.factor"),
+            offsets_topic_replication_factor: broker_number(
+                layers,
+                "offsets.topic.replication.factor",
+            ),
             offsets_topic_segment_bytes: broker_number(layers, "offsets.topic.segment.bytes"),
             socket_request_max_bytes: broker_number(layers, "socket.request.max.bytes"),
         }

@@ -3,7 +3,7 @@
 use super::resources::outcome;
 use crate::base::ids::NodeId;
 use crate::cluster::changes::{Assignment, ChangeError, NewTopic};
-use crate::cluster::metadata::Topic;
+use crate::cluster::metadata::{INTERNAL_TOPICS, Topic};
 use crate::cluster::settings::{Described, Layers};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::create_topics::{
@@ -79,7 +79,7 @@ fn new_topic(asked: &CreatableTopic<'_>) -> NewTopic {
         overrides: overrides
             .map(|config| (config.name.to_owned(), config.value.map(str::to_owned)))
             .collect(),
-        internal: false,
+        internal: INTERNAL_TOPICS.contains(&asked.name),
     }
 }
 

@@ -4,7 +4,7 @@ use super::errors;
 use super::operations::{NOT_ASKED, OF_CLUSTER, OF_TOPIC};
 use crate::base::ids::TopicId;
 use crate::cluster::changes::{ChangeError, NewTopic, topic_name_fault};
-use crate::cluster::metadata::{Image, Topic};
+use crate::cluster::metadata::{INTERNAL_TOPICS, Image, Topic};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
@@ -21,9 +21,6 @@ const BY_ID_FROM_VERSION: i16 = 12;
 const EMPTY_FROM_VERSION: i16 = 1;
 /// First version in which a client may forbid creation; before, it wants it.
 const CREATION_FROM_VERSION: i16 = 4;
-/// Made by the part of the broker that uses them, never by a client's first question.
-const INTERNAL_TOPICS: [&str; 3] =
-    ["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
 /// Answers with what was asked for, by name or id, or with all topics.
 pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
