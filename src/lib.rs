@@ -150,6 +150,14 @@
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
 //!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`.
+//!   Groups, all with `server/handlers/groups.rs`: `server/handlers/find_coordinator.rs`,
+//!   `server/handlers/join_group.rs`, `server/handlers/sync_group.rs`,
+//!   `server/handlers/heartbeat.rs`, `server/handlers/leave_group.rs`,
+//!   `server/handlers/consumer_group_heartbeat.rs`,
+//!   `server/handlers/consumer_group_describe.rs`, `server/handlers/offset_commit.rs`,
+//!   `server/handlers/offset_fetch.rs`, `server/handlers/offset_delete.rs`,
+//!   `server/handlers/describe_groups.rs`, `server/handlers/list_groups.rs`,
+//!   `server/handlers/delete_groups.rs`.
 //!   Shared: `server/handlers/errors.rs`, `server/handlers/operations.rs`,
 //!   `server/handlers/resources.rs`.
 //

@@ -3,6 +3,7 @@
 //! Produce and Fetch requests are pipelined: the next one is read and begun while earlier ones
 //! wait for the disk or for data. Any other request waits until all before it were answered, and
 //! the next waits for it, so that clients see what a broker shows that takes one request at a time.
+//! (A commit of offsets is pipelined too: its order is its coordinator's.)
 //! **Invariant:** answers leave in the order of their requests; the requests in flight are bounded
 //! in count and bytes, and when they reach the bound the socket is not read.
 
@@ -64,7 +65,7 @@ struct InFlight {
     pending: Pending,
     bytes: usize,
     began: Duration,
-    permit: Permit,
+    permit: Option<Permit>,
 }
 
 /// Why a connection ended.
@@ -213,7 +214,14 @@ impl Connection {
         let reading = pin!(self.read_requests());
         let end = match select(reading, stop).await {
             Either::Left((end, _)) => end,
-            Either::Right(_) => End::Stopped,
+            Either::Right(((), reading)) => {
+                // A request that is served alone is finished, too.
+                let finished = self.changed.until(|| (!self.alone.get()).then_some(()));
+                match select(reading, pin!(finished)).await {
+                    Either::Left((end, _)) => end,
+                    Either::Right(_) => End::Stopped,
+                }
+            }
         };
         if !matches!(end, End::Peer) {
             self.answered().await;
@@ -244,11 +252,15 @@ impl Connection {
 
     async fn begin(self: &Rc<Self>, frame: Frame) -> Result<(), dispatch::Refused> {
         let bytes = frame.bytes.len();
-        let pending = match dispatch::begin(&self.server, frame.bytes)? {
+        let mut permit = Some(frame.permit);
+        let pending = match dispatch::begin(&self.server, self.peer.ip(), frame.bytes)? {
             Way::Pipelined(begin) => begin.run()?,
             Way::Alone(alone) => {
                 self.answered().await;
                 self.alone.set(true);
+                if alone.waits_for_others() {
+                    permit = None;
+                }
                 let outcome = alone.run().await;
                 self.alone.set(false);
                 Pending::Now(outcome?)
@@ -256,7 +268,7 @@ impl Connection {
         };
         let began = self.last_active.get();
         self.queue_bytes.set(self.queue_bytes.get() + bytes);
-        let in_flight = InFlight { pending, bytes, began, permit: frame.permit };
+        let in_flight = InFlight { pending, bytes, began, permit };
         self.queue.borrow_mut().push_back(in_flight);
         self.changed.notify();
         Ok(())
@@ -312,14 +324,15 @@ impl Connection {
                 break;
             };
             ready.bytes += first.bytes;
-            ready.permits.push(first.permit);
+            ready.count += 1;
+            ready.permits.extend(first.permit);
             match outcome {
                 Outcome::Answer(answer) => ready.gather.add(answer),
                 Outcome::Silent => {}
                 Outcome::Close(reason) => ready.close = Some(reason),
             }
         }
-        if ready.permits.is_empty() {
+        if ready.count == 0 {
             self.changed.register(context);
             return Poll::Pending;
         }
@@ -331,6 +344,7 @@ impl Connection {
 #[derive(Default)]
 struct Ready {
     gather: Gather,
+    count: usize,
     permits: Vec<Permit>,
     bytes: usize,
     close: Option<String>,

@@ -7,6 +7,7 @@ use crate::io::Slice;
 use crate::protocol::api::{Api, ApiKey};
 use crate::protocol::header::{HeaderError, decode_request_header, encode_response};
 use crate::protocol::wire::{Encoded, Wire, WireError};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Why a connection is closed over a request, as Kafka does where it cannot answer.
@@ -28,6 +29,7 @@ pub struct Request {
     pub api: &'static Api,
     pub version: i16,
     pub correlation_id: i32,
+    peer: IpAddr,
     frame: Slice,
     body_start: usize,
 }
@@ -47,7 +49,7 @@ pub struct AloneRequest(Request);
 ///
 /// # Errors
 /// [`Refused`]: the connection is to be closed.
-pub fn begin(server: &Rc<Server>, frame: Slice) -> Result<Way, Refused> {
+pub fn begin(server: &Rc<Server>, peer: IpAddr, frame: Slice) -> Result<Way, Refused> {
     let (header, body) = match decode_request_header(&frame) {
         Ok(decoded) => decoded,
         Err(HeaderError::UnsupportedVersion { api, correlation_id, .. })
@@ -59,6 +61,7 @@ pub fn begin(server: &Rc<Server>, frame: Slice) -> Result<Way, Refused> {
                 api,
                 version: handlers::api_versions::VERSION_NOT_KNOWN,
                 correlation_id,
+                peer,
                 frame: Slice::empty(),
                 body_start: 0,
             };
@@ -71,6 +74,7 @@ pub fn begin(server: &Rc<Server>, frame: Slice) -> Result<Way, Refused> {
         api: header.api,
         version: header.version,
         correlation_id: header.correlation_id,
+        peer,
         body_start: frame.len() - body.len(),
         frame: frame.clone(),
     };
@@ -78,13 +82,13 @@ pub fn begin(server: &Rc<Server>, frame: Slice) -> Result<Way, Refused> {
         return Err(Refused::NotServed { api: request.api });
     }
     Ok(match request.api.key {
-        ApiKey::Produce | ApiKey::Fetch => Way::Pipelined(request),
+        ApiKey::Produce | ApiKey::Fetch | ApiKey::OffsetCommit => Way::Pipelined(request),
         _ => Way::Alone(AloneRequest(request)),
     })
 }
 
 impl Request {
-    /// Begins a Produce or Fetch request.
+    /// Begins a request that is pipelined.
     ///
     /// # Errors
     /// [`Refused`]: the connection is to be closed.
@@ -92,6 +96,7 @@ impl Request {
         match self.api.key {
             ApiKey::Produce => handlers::produce::begin(self),
             ApiKey::Fetch => handlers::fetch::begin(self),
+            ApiKey::OffsetCommit => handlers::offset_commit::begin(self),
             key => unreachable!("{key:?} is not pipelined"),
         }
     }
@@ -117,6 +122,24 @@ impl Request {
         encode_response(self.api.key, self.version, self.correlation_id, body)
     }
 
+    /// Who sends it: the id that the client gave itself, and its address as Kafka shows it.
+    pub fn client(&self) -> (String, String) {
+        let header = decode_request_header(&self.frame);
+        let (header, _) = header.expect("the request came to be through it");
+        (header.client_id.unwrap_or_default().to_owned(), format!("/{}", self.peer))
+    }
+
+    /// The body's bytes, shared.
+    pub fn body_slice(&self) -> Slice {
+        self.frame.slice(self.body_start..self.frame.len())
+    }
+
+    /// Lets go of the body's memory: an answer needs it no more.
+    pub fn release_body(&mut self) {
+        self.frame = Slice::empty();
+        self.body_start = 0;
+    }
+
     /// The part of the frame that `bytes`, borrowed from the body, is; it shares the memory.
     pub fn slice_of(&self, bytes: &[u8]) -> Slice {
         let start = bytes.as_ptr().addr() - self.frame.as_ptr().addr();
@@ -129,6 +152,12 @@ impl Request {
 }
 
 impl AloneRequest {
+    /// Whether its answer may be up to other clients: then it holds nothing of the shard's budget
+    /// while it waits.
+    pub fn waits_for_others(&self) -> bool {
+        matches!(self.0.api.key, ApiKey::JoinGroup | ApiKey::SyncGroup)
+    }
+
     /// Serves the request.
     ///
     /// # Errors
@@ -158,6 +187,33 @@ impl AloneRequest {
             }
             ApiKey::OffsetForLeaderEpoch => {
                 handlers::offset_for_leader_epoch::handle(&request).await?
+            }
+            _ => return request.run_of_groups().await,
+        };
+        Ok(Outcome::Answer(encoded.into()))
+    }
+}
+
+impl Request {
+    /// Serves a request about groups.
+    async fn run_of_groups(self) -> Result<Outcome, Refused> {
+        let request = &self;
+        let encoded = match request.api.key {
+            ApiKey::FindCoordinator => handlers::find_coordinator::handle(request).await?,
+            ApiKey::JoinGroup => handlers::join_group::handle(self).await?,
+            ApiKey::SyncGroup => handlers::sync_group::handle(self).await?,
+            ApiKey::Heartbeat => handlers::heartbeat::handle(request).await?,
+            ApiKey::LeaveGroup => handlers::leave_group::handle(request).await?,
+            ApiKey::OffsetFetch => handlers::offset_fetch::handle(request).await?,
+            ApiKey::OffsetDelete => handlers::offset_delete::handle(request).await?,
+            ApiKey::DescribeGroups => handlers::describe_groups::handle(request).await?,
+            ApiKey::ListGroups => handlers::list_groups::handle(request).await?,
+            ApiKey::DeleteGroups => handlers::delete_groups::handle(request).await?,
+            ApiKey::ConsumerGroupHeartbeat => {
+                handlers::consumer_group_heartbeat::handle(request).await?
+            }
+            ApiKey::ConsumerGroupDescribe => {
+                handlers::consumer_group_describe::handle(request).await?
             }
             _ => return Err(Refused::NotServed { api: request.api }),
         };

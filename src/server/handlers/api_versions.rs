@@ -4,7 +4,7 @@ use crate::protocol::api::{ApiKey, advertised};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::header::encode_response;
 use crate::protocol::messages::api_versions::{
-    ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
@@ -13,6 +13,18 @@ use crate::server::dispatch::{Refused, Request};
 pub const VERSION_NOT_KNOWN: i16 = -1;
 /// First version in which a client says what it is.
 const NAMED_FROM_VERSION: i16 = 3;
+/// First version whose clients take a feature that may be at level 0 (KAFKA-17011).
+const LEVEL_ZERO_FROM_VERSION: i16 = 4;
+
+/// One feature of the cluster: its levels, and the one in force.
+struct Feature {
+    name: &'static str,
+    supported: (i16, i16),
+    finalized: i16,
+}
+
+/// `group.version` 1 is the consumer group protocol (KIP-848).
+const FEATURES: &[Feature] = &[Feature { name: "group.version", supported: (0, 1), finalized: 1 }];
 
 /// Answers a request of any version: one not known gets a version 0 body that says so.
 pub fn handle(request: &Request) -> Result<Encoded, Refused> {
@@ -41,9 +53,28 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
         min_version: versions.first,
         max_version: versions.last,
     });
-    let response =
-        ApiVersionsResponse { error_code, api_keys: api_keys.collect(), ..Default::default() };
     let version = request.version.max(0);
+    let features = FEATURES.iter().filter(|_| with_keys);
+    let supported = features
+        .clone()
+        .filter(|feature| version >= LEVEL_ZERO_FROM_VERSION || feature.supported.0 > 0);
+    let supported =
+        supported.map(|&Feature { name, supported: (min_version, max_version), .. }| {
+            SupportedFeatureKey { name, min_version, max_version }
+        });
+    let finalized = features.map(|&Feature { name, finalized, .. }| FinalizedFeatureKey {
+        name,
+        max_version_level: finalized,
+        min_version_level: finalized,
+    });
+    let response = ApiVersionsResponse {
+        error_code,
+        api_keys: api_keys.collect(),
+        supported_features: supported.collect(),
+        finalized_features_epoch: request.server.shard.image().version().cast_signed(),
+        finalized_features: finalized.collect(),
+        ..Default::default()
+    };
     Ok(encode_response(ApiKey::ApiVersions, version, request.correlation_id, &response))
 }
 

@@ -5,6 +5,7 @@ use crate::cluster::changes::ChangeError;
 use crate::cluster::metadata::{Image, Topic};
 use crate::protocol::error::ErrorCode;
 use crate::shard::fetch::FetchError;
+use crate::shard::groups::GroupError;
 use crate::shard::replica::StoreError;
 use crate::shard::state::Shard;
 use std::sync::Arc;
@@ -48,6 +49,14 @@ pub fn of_store(error: &StoreError, shard: &Shard, id: TopicPartition, by_id: bo
         StoreError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
         StoreError::NoSpace | StoreError::Storage(_) => ErrorCode::KafkaStorageError,
         StoreError::TimedOut => ErrorCode::RequestTimedOut,
+    }
+}
+
+/// The code of a coordinator that does not answer.
+pub fn of_group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::Loading => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::NotHere => ErrorCode::NotCoordinator,
     }
 }
 

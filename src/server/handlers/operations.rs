@@ -16,6 +16,8 @@ pub const NOT_ASKED: i32 = i32::MIN;
 /// Every operation on a topic.
 pub const OF_TOPIC: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+/// Every operation on a group.
+pub const OF_GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 /// Every operation on the cluster.
 pub const OF_CLUSTER: i32 = CREATE
     | ALTER

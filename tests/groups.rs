@@ -1,0 +1,755 @@
+//! Consumer groups of both protocols on a whole node over real sockets, driven by hand-made frames;
+//! and what a kill -9 leaves of their commits.
+
+use ringmain::base::ids::TopicId;
+use ringmain::config::{ServeArgs, Settings};
+use ringmain::coordinator::partition_of;
+use ringmain::io::Notifier;
+use ringmain::node::{self, NodeError, Totals};
+use ringmain::protocol::batch::{BatchBuilder, Batches};
+use ringmain::protocol::compression::Codec;
+use ringmain::protocol::error::ErrorCode;
+use ringmain::protocol::header::{decode_response, encode_request};
+use ringmain::protocol::messages::Request;
+use ringmain::protocol::messages::api_versions::ApiVersionsRequest;
+use ringmain::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use ringmain::protocol::messages::delete_groups::DeleteGroupsRequest;
+use ringmain::protocol::messages::describe_groups::DescribeGroupsRequest;
+use ringmain::protocol::messages::find_coordinator::FindCoordinatorRequest;
+use ringmain::protocol::messages::heartbeat::HeartbeatRequest;
+use ringmain::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
+use ringmain::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
+use ringmain::protocol::messages::list_groups::ListGroupsRequest;
+use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use ringmain::protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use ringmain::protocol::messages::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use ringmain::protocol::messages::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use ringmain::protocol::messages::produce::{
+    PartitionProduceData, ProduceRequest, TopicProduceData,
+};
+use ringmain::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
+use ringmain::protocol::record::NewRecord;
+use ringmain::protocol::wire::Records;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A wait that never ends is a failed test, not a hung one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const JOIN: i16 = 9;
+const COMMIT: i16 = 9;
+const FETCH: i16 = 9;
+
+/// A node in this process, on two shards so that groups are on both.
+struct Node {
+    address: SocketAddr,
+    stop: Notifier,
+    thread: JoinHandle<Result<Totals, NodeError>>,
+}
+
+impl Node {
+    fn start(dir: &Path) -> Node {
+        let args = ServeArgs {
+            data_dir: Some(dir.to_path_buf()),
+            listen: Some("127.0.0.1:0".to_owned()),
+            memory: Some("512M".to_owned()),
+            set: vec![
+                "group.initial.rebalance.delay.ms=0".to_owned(),
+                "offsets.topic.num.partitions=4".to_owned(),
+            ],
+            ..ServeArgs::default()
+        };
+        let settings = Settings::load(&args).expect("right settings");
+        let stop = Notifier::new();
+        let (ready, is_ready) = mpsc::channel();
+        let on_stop = stop.clone();
+        let thread = thread::spawn(move || {
+            node::run(settings, on_stop, move |it| ready.send(it.address).expect("test waits"))
+        });
+        let address = is_ready.recv().expect("the node starts");
+        Node { address, stop, thread }
+    }
+
+    /// Stops the node; it must not have panicked anywhere.
+    fn stop(self) {
+        self.stop.notify();
+        let totals = self.thread.join().expect("no panic").expect("a clean stop");
+        assert_eq!(totals.panics, 0, "{totals:?}");
+    }
+
+    fn client(&self) -> Client {
+        Client::open(self.address).expect("the node listens")
+    }
+}
+
+fn data_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory is writable")
+}
+
+/// One connection that sends what it is told.
+struct Client {
+    socket: TcpStream,
+    next_id: i32,
+    answered_id: i32,
+}
+
+/// What one answer of JoinGroup says.
+#[derive(Debug, PartialEq, Eq)]
+struct Joined {
+    code: ErrorCode,
+    generation: i32,
+    leader: String,
+    member: String,
+    members: Vec<String>,
+}
+
+impl Client {
+    fn open(address: SocketAddr) -> io::Result<Client> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        Ok(Client { socket, next_id: 0, answered_id: 0 })
+    }
+
+    /// Sends a request without waiting for its answer.
+    fn send<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> io::Result<()> {
+        self.next_id += 1;
+        let encoded = encode_request(version, self.next_id, Some("test"), body);
+        self.socket.write_all(&encoded.head)
+    }
+
+    /// The next answer's frame, which is that of the oldest request without one.
+    fn receive(&mut self) -> io::Result<Vec<u8>> {
+        let mut size = [0; 4];
+        self.socket.read_exact(&mut size).inspect_err(|error| {
+            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "no answer in {PATIENCE:?}");
+        })?;
+        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
+        self.socket.read_exact(&mut frame)?;
+        self.answered_id += 1;
+        assert_eq!(frame[..4], self.answered_id.to_be_bytes(), "answers come in order");
+        Ok(frame)
+    }
+
+    fn call<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> Vec<u8> {
+        self.send(version, body).expect("the node reads");
+        self.receive().expect("an answer")
+    }
+
+    fn create(&mut self, name: &str, partitions: i32) -> TopicId {
+        let topic = CreatableTopic {
+            name,
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        let frame = self.call(7, &request);
+        let (_, answer) = decode_response::<CreateTopicsRequest>(7, &frame).expect("whole");
+        assert_eq!(answer.topics[0].error_code, ErrorCode::None);
+        answer.topics[0].topic_id
+    }
+
+    /// Finds the coordinator; for the first one the topic of groups is made.
+    fn find(&mut self, group_id: &str) -> ErrorCode {
+        let request =
+            FindCoordinatorRequest { coordinator_keys: vec![group_id], ..Default::default() };
+        let frame = self.call(6, &request);
+        let (_, answer) = decode_response::<FindCoordinatorRequest>(6, &frame).expect("whole");
+        answer.coordinators[0].error_code
+    }
+
+    /// As [`Client::find`], until the groups are loaded.
+    fn find_loaded(&mut self, group_id: &str) {
+        assert_eq!(self.find(group_id), ErrorCode::None);
+        let began = Instant::now();
+        while self.fetch(group_id, "any").0 == ErrorCode::CoordinatorLoadInProgress {
+            assert!(began.elapsed() < PATIENCE, "the groups are not loaded");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn send_join(&mut self, group_id: &str, member_id: &str) {
+        let protocol = JoinGroupRequestProtocol { name: "range", metadata: b"words" };
+        let request = JoinGroupRequest {
+            group_id,
+            session_timeout_ms: 30_000,
+            rebalance_timeout_ms: 30_000,
+            member_id,
+            protocol_type: "consumer",
+            protocols: vec![protocol],
+            ..JoinGroupRequest::default()
+        };
+        self.send(JOIN, &request).expect("the node reads");
+    }
+
+    fn joined(&mut self) -> Joined {
+        let frame = self.receive().expect("an answer");
+        let (_, answer) = decode_response::<JoinGroupRequest>(JOIN, &frame).expect("whole");
+        Joined {
+            code: answer.error_code,
+            generation: answer.generation_id,
+            leader: answer.leader.to_owned(),
+            member: answer.member_id.to_owned(),
+            members: answer.members.iter().map(|member| member.member_id.to_owned()).collect(),
+        }
+    }
+
+    /// The id that a member is given before it joins (KIP-394).
+    fn member_id(&mut self, group_id: &str) -> String {
+        self.send_join(group_id, "");
+        let joined = self.joined();
+        assert_eq!(joined.code, ErrorCode::MemberIdRequired);
+        joined.member
+    }
+
+    fn send_sync(&mut self, group_id: &str, member: &str, generation: i32, all: &[(&str, &[u8])]) {
+        let assignments = all.iter();
+        let assignments = assignments
+            .map(|&(member_id, assignment)| SyncGroupRequestAssignment { member_id, assignment });
+        let request = SyncGroupRequest {
+            group_id,
+            generation_id: generation,
+            member_id: member,
+            protocol_type: Some("consumer"),
+            protocol_name: Some("range"),
+            assignments: assignments.collect(),
+            ..SyncGroupRequest::default()
+        };
+        self.send(5, &request).expect("the node reads");
+    }
+
+    fn synced(&mut self) -> (ErrorCode, Vec<u8>) {
+        let frame = self.receive().expect("an answer");
+        let (_, answer) = decode_response::<SyncGroupRequest>(5, &frame).expect("whole");
+        (answer.error_code, answer.assignment.to_vec())
+    }
+
+    fn heartbeat(&mut self, group_id: &str, member_id: &str, generation_id: i32) -> ErrorCode {
+        let request =
+            HeartbeatRequest { group_id, generation_id, member_id, group_instance_id: None };
+        let frame = self.call(4, &request);
+        let (_, answer) = decode_response::<HeartbeatRequest>(4, &frame).expect("whole");
+        answer.error_code
+    }
+
+    fn send_commit(&mut self, who: &Who<'_>, topic: &str, offset: i64) -> io::Result<()> {
+        let partition = OffsetCommitRequestPartition {
+            partition_index: 0,
+            committed_offset: offset,
+            committed_metadata: Some("note"),
+            ..OffsetCommitRequestPartition::default()
+        };
+        let topic = OffsetCommitRequestTopic {
+            name: topic,
+            partitions: vec![partition],
+            ..OffsetCommitRequestTopic::default()
+        };
+        let request = OffsetCommitRequest {
+            group_id: who.group_id,
+            generation_id_or_member_epoch: who.generation,
+            member_id: who.member_id,
+            topics: vec![topic],
+            ..OffsetCommitRequest::default()
+        };
+        self.send(COMMIT, &request)
+    }
+
+    fn committed(&mut self) -> io::Result<ErrorCode> {
+        let frame = self.receive()?;
+        let (_, answer) = decode_response::<OffsetCommitRequest>(COMMIT, &frame).expect("whole");
+        Ok(answer.topics[0].partitions[0].error_code)
+    }
+
+    fn commit(&mut self, who: &Who<'_>, topic: &str, offset: i64) -> ErrorCode {
+        self.send_commit(who, topic, offset).expect("the node reads");
+        self.committed().expect("an answer")
+    }
+
+    /// The group's code, and its offset of the topic's partition 0 with its metadata.
+    fn fetch(&mut self, group_id: &str, topic: &str) -> (ErrorCode, i64, String) {
+        let topic = OffsetFetchRequestTopics {
+            name: topic,
+            partition_indexes: vec![0],
+            ..OffsetFetchRequestTopics::default()
+        };
+        let group = OffsetFetchRequestGroup {
+            group_id,
+            topics: Some(vec![topic]),
+            ..OffsetFetchRequestGroup::default()
+        };
+        let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+        let frame = self.call(FETCH, &request);
+        let (_, answer) = decode_response::<OffsetFetchRequest>(FETCH, &frame).expect("whole");
+        let group = &answer.groups[0];
+        let found = group.topics.first().map(|topic| &topic.partitions[0]);
+        let offset = found.map_or(-1, |found| found.committed_offset);
+        let metadata = found.and_then(|found| found.metadata).unwrap_or_default();
+        (group.error_code, offset, metadata.to_owned())
+    }
+
+    /// Groups by name, with their state.
+    fn list(&mut self, states: &[&str]) -> Vec<(String, String)> {
+        let request = ListGroupsRequest { states_filter: states.to_vec(), types_filter: vec![] };
+        let frame = self.call(5, &request);
+        let (_, answer) = decode_response::<ListGroupsRequest>(5, &frame).expect("whole");
+        assert_eq!(answer.error_code, ErrorCode::None);
+        let groups = answer.groups.iter();
+        let mut groups: Vec<_> =
+            groups.map(|group| (group.group_id.to_owned(), group.group_state.to_owned())).collect();
+        groups.sort();
+        groups
+    }
+}
+
+/// Who commits.
+struct Who<'a> {
+    group_id: &'a str,
+    member_id: &'a str,
+    generation: i32,
+}
+
+impl<'a> Who<'a> {
+    /// Somebody who is no member.
+    fn outside(group_id: &'a str) -> Who<'a> {
+        Who { group_id, member_id: "", generation: -1 }
+    }
+}
+
+/// Goal: the first question makes the topic of groups, as an internal one. Method: ask in the
+/// oldest and the newest version, for groups and what is none; look at the topic; write to it.
+#[test]
+fn the_first_question_makes_the_topic_of_groups() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let mut client = node.client();
+    assert_eq!(client.fetch("g", "words").0, ErrorCode::NotCoordinator, "there are no groups yet");
+    assert_eq!(client.list(&[]), []);
+    let request = FindCoordinatorRequest { key: "g", ..Default::default() };
+    let frame = client.call(0, &request);
+    let (_, answer) = decode_response::<FindCoordinatorRequest>(0, &frame).expect("whole");
+    assert_eq!((answer.error_code, answer.node_id), (ErrorCode::None, 1));
+    assert_eq!(answer.port, i32::from(node.address.port()));
+    for (key_type, code) in [
+        (0, ErrorCode::None),
+        (1, ErrorCode::UnsupportedVersion),
+        (2, ErrorCode::InvalidRequest),
+        (9, ErrorCode::InvalidRequest),
+    ] {
+        let coordinator_keys = vec!["a", "b"];
+        let request = FindCoordinatorRequest { key_type, coordinator_keys, ..Default::default() };
+        let frame = client.call(6, &request);
+        let (_, answer) = decode_response::<FindCoordinatorRequest>(6, &frame).expect("whole");
+        let keys: Vec<&str> = answer.coordinators.iter().map(|each| each.key).collect();
+        assert_eq!(keys, ["a", "b"]);
+        assert!(answer.coordinators.iter().all(|each| each.error_code == code), "{answer:?}");
+    }
+    let topic = MetadataRequestTopic { name: Some("__consumer_offsets"), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    let frame = client.call(12, &request);
+    let (_, answer) = decode_response::<MetadataRequest>(12, &frame).expect("whole");
+    assert_eq!((answer.topics[0].is_internal, answer.topics[0].partitions.len()), (true, 4));
+    let mut batch = BatchBuilder::new(Codec::None);
+    batch.append(&NewRecord { key: Some(b"k"), value: Some(b"v"), ..NewRecord::default() });
+    let batch = batch.finish();
+    let data = PartitionProduceData { index: 0, records: Records::Bytes(&batch) };
+    let data = TopicProduceData {
+        name: "__consumer_offsets",
+        partition_data: vec![data],
+        ..TopicProduceData::default()
+    };
+    let request = ProduceRequest { acks: -1, topic_data: vec![data], ..Default::default() };
+    let frame = client.call(12, &request);
+    let (_, answer) = decode_response::<ProduceRequest>(12, &frame).expect("whole");
+    let code = answer.responses[0].partition_responses[0].error_code;
+    assert_eq!(code, ErrorCode::InvalidTopicException);
+    node.stop();
+}
+
+/// Goal: two members of a classic group share its work, commit, and see each other come and go.
+/// Method: join, rebalance, sync, commit, leave; restart in between; describe, list and delete.
+#[test]
+fn two_members_of_a_classic_group_rebalance_and_commit() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let (mut first, mut second) = (node.client(), node.client());
+    first.create("words", 2);
+    first.find_loaded("g");
+    let leader = first.member_id("g");
+    first.send_join("g", &leader);
+    let joined = first.joined();
+    assert_eq!((joined.code, joined.generation, &joined.leader), (ErrorCode::None, 1, &leader));
+    first.send_sync("g", &leader, 1, &[(&leader, b"0,1")]);
+    assert_eq!(first.synced(), (ErrorCode::None, b"0,1".to_vec()));
+
+    let follower = second.member_id("g");
+    second.send_join("g", &follower);
+    while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
+        thread::sleep(Duration::from_millis(1)); // the other connection's join is on its way
+    }
+    first.send_join("g", &leader);
+    let (joined, others) = (first.joined(), second.joined());
+    assert_eq!((joined.code, joined.generation), (ErrorCode::None, 2));
+    assert_eq!(
+        (others.code, others.generation, others.leader),
+        (ErrorCode::None, 2, joined.leader)
+    );
+    let mut members = vec![leader.clone(), follower.clone()];
+    members.sort();
+    let mut told = joined.members;
+    told.sort();
+    assert_eq!((told, others.members), (members, vec![]), "the leader alone learns of all");
+    second.send_sync("g", &follower, 2, &[]);
+    first.send_sync("g", &leader, 2, &[(&leader, b"0"), (&follower, b"1")]);
+    assert_eq!(second.synced(), (ErrorCode::None, b"1".to_vec()));
+    assert_eq!(first.synced(), (ErrorCode::None, b"0".to_vec()));
+
+    let who = Who { group_id: "g", member_id: &leader, generation: 2 };
+    assert_eq!(first.commit(&who, "words", 41), ErrorCode::None);
+    let stale = Who { generation: 1, ..who };
+    assert_eq!(first.commit(&stale, "words", 5), ErrorCode::IllegalGeneration);
+    let stranger = Who { member_id: "x", ..who };
+    assert_eq!(first.commit(&stranger, "words", 6), ErrorCode::UnknownMemberId);
+    assert_eq!(first.commit(&who, "gone", 7), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(first.fetch("g", "words"), (ErrorCode::None, 41, "note".to_owned()));
+    assert_eq!(first.list(&["stable"]), [("g".to_owned(), "Stable".to_owned())]);
+    node.stop();
+
+    // A stop is no rebalance: the members go on where they were.
+    let node = Node::start(dir.path());
+    let (mut first, mut second) = (node.client(), node.client());
+    first.find_loaded("g");
+    assert_eq!(first.heartbeat("g", &leader, 2), ErrorCode::None);
+    assert_eq!(first.fetch("g", "words").1, 41);
+    let members = vec![MemberIdentity { member_id: &follower, ..MemberIdentity::default() }];
+    let request = LeaveGroupRequest { group_id: "g", members, ..Default::default() };
+    let frame = second.call(5, &request);
+    let (_, answer) = decode_response::<LeaveGroupRequest>(5, &frame).expect("whole");
+    assert_eq!(answer.members[0].error_code, ErrorCode::None);
+    assert_eq!(first.heartbeat("g", &leader, 2), ErrorCode::RebalanceInProgress);
+    describe_and_delete(&mut first, &leader);
+    node.stop();
+}
+
+/// The group has one member, which is in a rebalance; it leaves.
+fn describe_and_delete(client: &mut Client, member: &str) {
+    let groups = vec!["g", "none"];
+    let request = DescribeGroupsRequest { groups, include_authorized_operations: true };
+    let frame = client.call(6, &request);
+    let (_, answer) = decode_response::<DescribeGroupsRequest>(6, &frame).expect("whole");
+    let group = &answer.groups[0];
+    assert_eq!((group.error_code, group.group_state), (ErrorCode::None, "PreparingRebalance"));
+    assert_eq!((group.members[0].member_id, group.members[0].client_id), (member, "test"));
+    assert_eq!(group.members[0].client_host, "/127.0.0.1");
+    assert_eq!(group.authorized_operations, 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11);
+    assert_eq!(answer.groups[1].error_code, ErrorCode::GroupIdNotFound);
+    let delete = |client: &mut Client| {
+        let frame = client.call(2, &DeleteGroupsRequest { groups_names: vec!["g", "none"] });
+        let (_, answer) = decode_response::<DeleteGroupsRequest>(2, &frame).expect("whole");
+        answer.results.iter().map(|result| result.error_code).collect::<Vec<_>>()
+    };
+    assert_eq!(delete(client), [ErrorCode::NonEmptyGroup, ErrorCode::GroupIdNotFound]);
+    let request = LeaveGroupRequest { group_id: "g", member_id: member, ..Default::default() };
+    client.call(2, &request);
+    let partitions = vec![OffsetDeleteRequestPartition { partition_index: 9 }];
+    let topics = vec![OffsetDeleteRequestTopic { name: "words", partitions }];
+    let frame = client.call(0, &OffsetDeleteRequest { group_id: "g", topics });
+    let (_, answer) = decode_response::<OffsetDeleteRequest>(0, &frame).expect("whole");
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(delete(client), [ErrorCode::None, ErrorCode::GroupIdNotFound]);
+    assert_eq!(client.fetch("g", "words").1, -1);
+}
+
+/// Goal: topics go by id where the version says so (KIP-848's clients). Method: commit to a known
+/// and an unknown id; fetch one, all, and in the versions before.
+#[test]
+fn offsets_go_by_topic_id_in_version_10() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let mut client = node.client();
+    let topic_id = client.create("words", 1);
+    client.find_loaded("g");
+    let partition = OffsetCommitRequestPartition { committed_offset: 8, ..Default::default() };
+    let topics = [TopicId(5), topic_id].map(|topic_id| OffsetCommitRequestTopic {
+        topic_id,
+        partitions: vec![partition.clone()],
+        ..OffsetCommitRequestTopic::default()
+    });
+    let topics = topics.to_vec();
+    let request = OffsetCommitRequest { group_id: "g", topics, ..Default::default() };
+    let frame = client.call(10, &request);
+    let (_, answer) = decode_response::<OffsetCommitRequest>(10, &frame).expect("whole");
+    let codes = answer.topics.iter().map(|it| (it.topic_id, it.partitions[0].error_code));
+    let codes: Vec<_> = codes.collect();
+    assert_eq!(codes, [(topic_id, ErrorCode::None), (TopicId(5), ErrorCode::UnknownTopicId)]);
+    let asked = [topic_id, TopicId(5)].map(|topic_id| OffsetFetchRequestTopics {
+        topic_id,
+        partition_indexes: vec![0],
+        ..OffsetFetchRequestTopics::default()
+    });
+    let one = OffsetFetchRequestGroup {
+        group_id: "g",
+        topics: Some(asked.to_vec()),
+        ..OffsetFetchRequestGroup::default()
+    };
+    let all = OffsetFetchRequestGroup { group_id: "g", ..OffsetFetchRequestGroup::default() };
+    let request = OffsetFetchRequest { groups: vec![one, all], ..Default::default() };
+    let frame = client.call(10, &request);
+    let (_, answer) = decode_response::<OffsetFetchRequest>(10, &frame).expect("whole");
+    let found = |group: usize, topic: usize| {
+        let topic = &answer.groups[group].topics[topic];
+        let partition = &topic.partitions[0];
+        (topic.topic_id, partition.committed_offset, partition.error_code)
+    };
+    assert_eq!(found(0, 0), (topic_id, 8, ErrorCode::None));
+    assert_eq!(found(0, 1), (TopicId(5), -1, ErrorCode::UnknownTopicId));
+    assert_eq!((answer.groups[1].topics.len(), found(1, 0)), (1, (topic_id, 8, ErrorCode::None)));
+    for version in 2..=7 {
+        let request = OffsetFetchRequest { group_id: "g", ..OffsetFetchRequest::default() };
+        let frame = client.call(version, &request);
+        let (_, answer) = decode_response::<OffsetFetchRequest>(version, &frame).expect("whole");
+        assert_eq!(answer.topics[0].name, "words", "version {version}");
+        assert_eq!(answer.topics[0].partitions[0].committed_offset, 8);
+    }
+    node.stop();
+}
+
+/// Goal: a join blocks its own connection and no other; a stop of the node answers it. Method: let
+/// one wait for a member that does not come; send more behind it.
+#[test]
+fn a_waiting_join_is_answered_first_and_at_a_stop() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let (mut first, mut second) = (node.client(), node.client());
+    first.create("words", 2);
+    first.find_loaded("g");
+    let leader = first.member_id("g");
+    first.send_join("g", &leader);
+    assert_eq!(first.joined().generation, 1);
+    let follower = second.member_id("g");
+    second.send_join("g", &follower);
+    second.send(0, &ApiVersionsRequest::default()).expect("the node reads");
+    while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
+        thread::sleep(Duration::from_millis(1));
+    }
+    second.socket.set_nonblocking(true).expect("a socket");
+    let mut byte = [0];
+    let early = second.socket.peek(&mut byte).map_err(|error| error.kind());
+    assert_eq!(early, Err(io::ErrorKind::WouldBlock), "answers come in order");
+    second.socket.set_nonblocking(false).expect("a socket");
+    assert_eq!(first.list(&[]).len(), 1, "others are served");
+    let reader = thread::spawn(move || second.joined());
+    node.stop();
+    let joined = reader.join().expect("an answer before the end");
+    assert_eq!((joined.code, joined.member), (ErrorCode::NotCoordinator, follower));
+}
+
+// ---- kill -9 ----------------------------------------------------------------------------------
+
+const KILLS_COUNT: usize = 6;
+const COMMITTERS_COUNT: usize = 4;
+const IN_FLIGHT_MAX: i64 = 8;
+const COMMITTING_MS_MAX: u64 = 120;
+
+/// A node as a process of its own, and its data, which outlives it.
+struct Process {
+    folder: PathBuf,
+    address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Process {
+    fn new(name: &str) -> Process {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).expect("an earlier run's folder");
+        }
+        fs::create_dir_all(&folder).expect("the target folder is writable");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        Process { folder, address, child: None }
+    }
+
+    /// Starts the node and returns when it answers.
+    fn start(&mut self) -> Client {
+        let log = self.folder.join("node.log");
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_ringmain"))
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.folder.join("data"))
+            .args(["--listen", &self.address.to_string(), "--memory", "512M"])
+            .args(["--set", "offsets.topic.num.partitions=3"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary was built");
+        let child = self.child.insert(child);
+        let mut said = Vec::new();
+        let out = child.stdout.as_mut().expect("it is piped");
+        while !said.ends_with(b"\n") {
+            let mut byte = [0];
+            out.read_exact(&mut byte).expect("the node says that it is ready");
+            said.extend(byte);
+        }
+        Client::open(self.address).expect("it is ready")
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        let mut child = self.child.take().expect("it was started");
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Already failing: nothing is left to do about an error.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Goal: no acknowledged commit is lost, whenever the process dies. Method: several connections
+/// commit rising offsets, a few at a time; kill; compare what is found with the last acknowledged
+/// and the last sent. The seed is printed.
+#[test]
+fn kill_9_in_the_middle_of_commits_loses_none_that_was_acknowledged() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut process = Process::new("kill-commits");
+    let mut client = process.start();
+    client.create("words", 1);
+    let mut ranges = vec![(-1, -1); COMMITTERS_COUNT];
+    for round in 0..KILLS_COUNT {
+        (0..COMMITTERS_COUNT).for_each(|at| client.find_loaded(&format!("g{at}")));
+        for (at, &(acked, sent)) in ranges.iter().enumerate() {
+            let (code, found, _) = client.fetch(&format!("g{at}"), "words");
+            assert_eq!(code, ErrorCode::None);
+            let fits = (acked..=sent).contains(&found);
+            assert!(fits, "seed {seed}, round {round}: {found} of {acked} to {sent}");
+        }
+        let acks_count = Arc::new(AtomicU64::new(0));
+        let committers = ranges.iter().enumerate().map(|(at, &(_, sent))| {
+            let (address, acks_count) = (process.address, acks_count.clone());
+            thread::spawn(move || commit_until_killed(address, at, sent + 1, &acks_count))
+        });
+        let committers: Vec<_> = committers.collect();
+        let began = Instant::now();
+        while acks_count.load(Ordering::Relaxed) == 0 {
+            assert!(began.elapsed() < PATIENCE, "nothing is acknowledged");
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(random.u64(0..COMMITTING_MS_MAX)));
+        process.kill();
+        for (range, committer) in ranges.iter_mut().zip(committers) {
+            let (acked, sent) = committer.join().expect("a committer's own check");
+            *range = (range.0.max(acked), range.1.max(sent));
+        }
+        client = process.start();
+    }
+    assert!(ranges.iter().any(|range| range.0 > 0), "{ranges:?}");
+    process.kill();
+    fs::remove_dir_all(&process.folder).expect("the test's own folder");
+}
+
+/// Commits rising offsets from `first` on; returns the last acknowledged (-1: none) and the last
+/// sent.
+fn commit_until_killed(address: SocketAddr, at: usize, first: i64, acks: &AtomicU64) -> (i64, i64) {
+    let group_id = format!("g{at}");
+    let who = Who::outside(&group_id);
+    let (mut acked, mut sent) = (first - 1, first - 1);
+    let Ok(mut client) = Client::open(address) else { return (-1, sent) };
+    loop {
+        if sent - acked < IN_FLIGHT_MAX {
+            if client.send_commit(&who, "words", sent + 1).is_err() {
+                break;
+            }
+            sent += 1;
+        } else {
+            let Ok(code) = client.committed() else { break };
+            assert_eq!(code, ErrorCode::None);
+            acked += 1;
+            acks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    // What the sockets still hold was acknowledged, too.
+    while acked < sent && client.committed().is_ok_and(ErrorCode::is_none) {
+        acked += 1;
+    }
+    (if acked < first { -1 } else { acked }, sent)
+}
+
+/// Goal: a record that is none stops its partition's groups, not the node. Method: kill the node,
+/// write such a record behind the last one in the log, start.
+#[test]
+fn a_malformed_record_in_the_log_stops_its_partition_alone() {
+    let mut process = Process::new("malformed-group");
+    let mut client = process.start();
+    client.create("words", 1);
+    let groups = ["a", "b", "c"]; // one in each partition
+    let mut partitions: Vec<i32> = groups.iter().map(|group| partition_of(group, 3)).collect();
+    partitions.sort_unstable();
+    assert_eq!(partitions, [0, 1, 2]);
+    for group in groups {
+        client.find_loaded(group);
+        assert_eq!(client.commit(&Who::outside(group), "words", 5), ErrorCode::None);
+    }
+    process.kill();
+    let dir = format!("__consumer_offsets-{}", partition_of("b", 3));
+    let log = process.folder.join("data").join(dir).join("00000000000000000000.log");
+    append_malformed(&log);
+
+    let mut client = process.start();
+    for group in ["a", "c"] {
+        client.find_loaded(group);
+        assert_eq!(client.fetch(group, "words").1, 5);
+    }
+    client.find_loaded("b");
+    assert_eq!(client.fetch("b", "words").0, ErrorCode::NotCoordinator);
+    assert_eq!(client.list(&[]).len(), 2);
+    let said = fs::read_to_string(process.folder.join("node.log")).expect("the node's log");
+    assert!(said.contains("the groups of this partition are not served"), "{said}");
+    process.kill();
+    fs::remove_dir_all(&process.folder).expect("the test's own folder");
+}
+
+/// Writes a batch behind the last one of a log: right in itself, but its record is no group's.
+fn append_malformed(log: &Path) {
+    let bytes = fs::read(log).expect("the log is there");
+    let whole = Batches::new(&bytes).take_while(|batch| {
+        batch.as_ref().is_ok_and(|batch| batch.check_crc().is_ok() && !batch.bytes().is_empty())
+    });
+    let (mut end, mut next_offset) = (0, 0);
+    for batch in whole.flatten() {
+        end += batch.bytes().len();
+        next_offset = batch.next_offset().0;
+    }
+    assert!(end > 0, "a commit is in it");
+    let mut batch = BatchBuilder::new(Codec::None);
+    batch.append(&NewRecord { key: Some(&[0, 1, 9]), value: Some(b""), ..NewRecord::default() });
+    let mut batch = batch.finish();
+    batch[..8].copy_from_slice(&i64::to_be_bytes(next_offset));
+    batch[12..16].copy_from_slice(&bytes[12..16]); // the epoch of the others
+    let file = File::options().write(true).open(log).expect("the log is there");
+    file.write_all_at(&batch, end as u64).expect("the disk has room");
+}
