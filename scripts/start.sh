@@ -4,7 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
-packages_need git cc # glommio's build script runs git and cc; zstd is C
+packages_need git cc # zstd is C
 cargo_need
 
 # Built in the clone, run where it was called from: a relative --data-dir means what it says.

@@ -10,11 +10,12 @@
 //! - `base/ids.rs`: identifiers as newtypes. `base/limits.rs`: every bound, with its unit and why.
 //! - `base/metrics.rs`: what a shard counts and times.
 //!
-//! # `io/`: the only place that names glommio or io_uring
+//! # `io/`: the only place that names io_uring
 //! Shards, files, sockets, memory and time, each real or simulated. **Invariant:** memory that the
 //! kernel may touch is owned by the operation's slot until its last completion.
-//! - `io/executor.rs`: one pinned executor a shard; `io/heartbeat.rs` wakes one that sleeps over
-//!   runnable tasks. `io/clock.rs`: time. `io/signals.rs`: SIGTERM and SIGINT.
+//! - `io/executor.rs`: a shard, one pinned thread with its loop; `io/tasks.rs`, `io/timers.rs`:
+//!   what the loop runs. `io/pool.rs`: threads for what blocks. `io/clock.rs`: time.
+//!   `io/signals.rs`: SIGTERM and SIGINT.
 //! - `io/ring.rs`: a shard's own io_uring. `io/file.rs`, `io/socket.rs`: what goes over it;
 //!   `io/fs.rs`: what may block and goes to threads.
 //! - `io/memory.rs`: huge-page buffers, shared slices, append-only tails.

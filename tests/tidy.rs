@@ -65,8 +65,8 @@ const ALL_AND: &str = "*";
 
 /// `(outside crate, the modules that may name it)`.
 const FENCED_CRATES: &[(&str, &[&str])] = &[
-    ("glommio", &["io"]),
     ("io_uring", &["io"]),
+    ("async_task", &["io"]),
     ("raft", &["consensus"]),
     ("rustls", &["security"]),
     ("kafka_protocol", &["tests"]),
@@ -635,17 +635,17 @@ fn nothing_imports_the_top_and_every_folder_has_a_row() {
 #[test]
 fn a_fenced_crate_outside_its_module_is_a_fault() {
     let name = "src/storage/log.rs";
-    let fault = "src/storage/log.rs:2: only io may name glommio";
-    assert_one_fault(name, "use glommio::io::DmaFile;", fault);
-    assert_one_fault(name, "use glommio;", fault);
-    assert_one_fault(name, "fn f() { ::glommio::yield_now() }", fault);
+    let fault = "src/storage/log.rs:2: only io may name async_task";
+    assert_one_fault(name, "use async_task::Runnable;", fault);
+    assert_one_fault(name, "use async_task;", fault);
+    assert_one_fault(name, "fn f() { ::async_task::spawn() }", fault);
     let fault = "src/storage/log.rs:2: only io may name io_uring";
     assert_one_fault(name, "use {io_uring::opcode, std::fmt};", fault);
     let fault = "src/cluster/controller.rs:2: only consensus may name raft";
     assert_one_fault("src/cluster/controller.rs", "use raft::RawNode;", fault);
     let fault = "src/protocol/wire.rs:2: only tests may name kafka_protocol";
     assert_one_fault("src/protocol/wire.rs", "use kafka_protocol::messages;", fault);
-    assert_clean("src/io/ring.rs", "use glommio::io::DmaFile;\nuse io_uring::opcode;");
+    assert_clean("src/io/ring.rs", "use async_task::Runnable;\nuse io_uring::opcode;");
     assert_clean("src/cluster/controller.rs", "use crate::consensus::raft::Group;");
 }
 

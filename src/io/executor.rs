@@ -1,46 +1,46 @@
-//! Shards: one pinned glommio executor each, with a ring, a memory pool, a bell and a heartbeat.
+//! Shards: one pinned thread each, with its own loop, ring, timers, memory pool and bell.
 //!
-//! What glommio 0.9.0 gets wrong is dealt with here: it can park with runnable tasks when its
-//! preempt timer fires early (`heartbeat` bounds that sleep); its default preempt timer of 100 ms
-//! makes I/O wait 200 ms behind a busy task (1 ms here); a panic in a task kills the executor
-//! (every task is caught); returning from the main future drops what is queued (`Shard::end` ends
-//! the tasks, lets file operations and sends complete, cancels the rest and only then returns).
+//! A turn of the loop runs what is runnable, then enters the kernel once: what the tasks queued is
+//! submitted, what completed is taken, and if nothing can run the same call waits, until the next
+//! timer at most. (An executor with rings of its own beside ours took 5 to 7 calls a turn and twice
+//! the CPU time a request.)
+//!
+//! A panic in a task ends that task alone. When a shard ends, `Shard::end` drops the tasks, lets
+//! file operations and sends complete, cancels the rest and only then returns.
 //! **Invariant:** when a shard's thread ends no operation of it is in flight.
 
 use super::clock::Clock;
-use super::heartbeat::{self, Heartbeat};
 use super::memory::Memory;
 use super::mesh::{Inboxes, Mesh};
 use super::notify::{Bell, BellWatch};
+use super::pool::Pool;
 use super::ring::{OnDrop, Ring};
+use super::tasks::{TaskId, Tasks};
+use super::timers::Timers;
 use super::{Io, Runtime};
 use crate::base::ids::ShardId;
-use glommio::task::JoinHandle;
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long a busy task can keep the executor from looking at its I/O.
-const PREEMPT_TIME: Duration = Duration::from_millis(1);
-/// glommio's own registered buffers, bytes: its least, three times a shard against memlock; none of
-/// our data goes through them.
-const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-/// Threads a shard for calls that block (open, rename, fallocate).
+/// Threads a shard for calls that block.
 const BLOCKING_THREADS_COUNT: usize = 2;
-/// Idle beats before memory is handed back: half a second.
-const TRIM_AFTER_BEATS_COUNT: u32 = 10;
+/// A shard without completions for this long hands free memory back.
+const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 /// How long sends may go on when a shard ends.
 const SEND_GRACE: Duration = Duration::from_secs(1);
+/// How often an ending shard looks whether all is over.
+const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Buffer memory of `run_one`, bytes.
 const RUN_ONE_MEMORY_BYTES: usize = 512 * 1024 * 1024;
 
@@ -52,47 +52,95 @@ pub(super) struct Shard {
     pub memory: Memory,
     pub watch: Rc<BellWatch>,
     pub clock: Clock,
+    pub timers: Timers,
     pub panics_count: Cell<u64>,
-    tasks: RefCell<HashMap<u64, Option<JoinHandle<()>>>>,
-    task_next: Cell<u64>,
-    blocking_count: Cell<usize>,
+    tasks: Tasks,
+    pool: Arc<Pool>,
+    blocking_count: Arc<AtomicUsize>,
     stopping: Cell<bool>,
 }
 
 /// Takes a task out of the shard's list when it ends, in whatever way.
 struct TaskGuard {
     shard: Rc<Shard>,
-    task: u64,
+    task: TaskId,
 }
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        let handle = self.shard.tasks.borrow_mut().remove(&self.task);
-        drop(handle);
+        self.shard.tasks.forget(self.task);
     }
 }
 
+/// Where a blocking call leaves its result, and who waits for it.
+type Reply<T> = Mutex<(Option<Result<T, Panic>>, Option<Waker>)>;
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shard {
-    fn start(bell: Arc<Bell>, memory_bytes: usize) -> io::Result<(Rc<Shard>, [JoinHandle<()>; 3])> {
-        let watch = BellWatch::new(bell);
-        let ring = Ring::new(watch.clone()).map_err(explain_ring_error)?;
+    fn start(bell: Arc<Bell>, memory_bytes: usize, pool: Arc<Pool>) -> io::Result<Rc<Shard>> {
+        let watch = BellWatch::new(bell.clone());
         let shard = Rc::new(Shard {
-            ring: ring.clone(),
+            ring: Ring::new(watch.clone()).map_err(explain_ring_error)?,
             memory: Memory::new(memory_bytes, watch.clone()),
             watch,
             clock: Clock::real(),
+            timers: Timers::default(),
             panics_count: Cell::new(0),
-            tasks: RefCell::default(),
-            task_next: Cell::new(0),
-            blocking_count: Cell::new(0),
+            tasks: Tasks::new(bell),
+            pool,
+            blocking_count: Arc::default(),
             stopping: Cell::new(false),
         });
-        let own_tasks = [
-            glommio::spawn_local(ring.clone().run_flusher()).detach(),
-            glommio::spawn_local(ring.run_reaper()).detach(),
-            glommio::spawn_local(shard.clone().run_heartbeat()).detach(),
-        ];
-        Ok((shard, own_tasks))
+        shard.spawn(shard.clone().keep_memory_small());
+        Ok(shard)
+    }
+
+    /// Runs the shard on this thread until `main` is ready.
+    fn run<T>(&self, main: impl Future<Output = T>) -> T {
+        let mut main = pin!(main);
+        let waker = self.tasks.main_waker();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            self.watch.wake_if_rung();
+            if self.timers.next_deadline().is_some() {
+                self.timers.fire(self.clock.monotonic());
+            }
+            if self.tasks.take_main()
+                && let Poll::Ready(value) = main.as_mut().poll(&mut context)
+            {
+                return value;
+            }
+            self.tasks.run_turn();
+            if self.tasks.is_due() {
+                self.ring.turn();
+            } else {
+                self.park();
+            }
+        }
+    }
+
+    /// Submits, and sleeps until a completion, a ring of the bell or a timer.
+    fn park(&self) {
+        let bell = &self.watch.bell;
+        bell.fall_asleep();
+        // Whoever made something due before it saw that we sleep does not wake us.
+        if self.tasks.is_due() || bell.is_rung() {
+            bell.wake_up();
+            self.ring.turn();
+            return;
+        }
+        let deadline = self.timers.next_deadline();
+        let time = deadline.map(|deadline| deadline.saturating_sub(self.clock.monotonic()));
+        self.ring.wait(time, || bell.wake_up());
+    }
+
+    /// Resolves after `time`, not before.
+    pub async fn sleep(&self, time: Duration) {
+        let now = self.clock.monotonic();
+        self.timers.sleep_until(now.saturating_add(time)).await;
     }
 
     /// Runs `future` beside the others; a panic ends it alone.
@@ -100,21 +148,15 @@ impl Shard {
         if self.stopping.get() {
             return;
         }
-        let task = self.task_next.get();
-        self.task_next.set(task + 1);
-        self.tasks.borrow_mut().insert(task, None);
-        let guard = TaskGuard { shard: self.clone(), task };
-        // The executor polls inline: no borrow is held, and the task may be over after this line.
-        let handle = glommio::spawn_local(async move {
-            let caught = CatchPanic(Box::pin(future)).await;
-            if let Err(panic) = caught {
-                guard.shard.report(&panic);
+        self.tasks.spawn(|task| {
+            let guard = TaskGuard { shard: self.clone(), task };
+            async move {
+                let caught = CatchPanic(Box::pin(future)).await;
+                if let Err(panic) = caught {
+                    guard.shard.report(&panic);
+                }
             }
-        })
-        .detach();
-        if let Some(place) = self.tasks.borrow_mut().get_mut(&task) {
-            *place = Some(handle);
-        }
+        });
     }
 
     fn report(&self, panic: &Panic) {
@@ -128,26 +170,24 @@ impl Shard {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        type Reply<T> = (Option<Result<T, Panic>>, Option<Waker>);
-        let reply: Rc<RefCell<Reply<T>>> = Rc::new(RefCell::new((None, None)));
-        self.blocking_count.set(self.blocking_count.get() + 1);
-        let (shard, target) = (self.clone(), reply.clone());
-        glommio::spawn_local(async move {
-            let caught = move || catch_unwind(AssertUnwindSafe(work));
-            let result = glommio::executor().spawn_blocking(caught).await;
-            shard.blocking_count.set(shard.blocking_count.get() - 1);
+        let reply: Arc<Reply<T>> = Arc::new(Mutex::new((None, None)));
+        self.blocking_count.fetch_add(1, Ordering::SeqCst);
+        let (count, target) = (self.blocking_count.clone(), reply.clone());
+        self.pool.give(Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(work));
             let waker = {
-                let mut target = target.borrow_mut();
+                let mut target = locked(&target);
                 target.0 = Some(result);
                 target.1.take()
             };
+            drop(target);
+            count.fetch_sub(1, Ordering::SeqCst);
             if let Some(waker) = waker {
                 waker.wake();
             }
-        })
-        .detach();
+        }));
         let result = poll_fn(|context| {
-            let mut reply = reply.borrow_mut();
+            let mut reply = locked(&reply);
             if let Some(result) = reply.0.take() {
                 return Poll::Ready(result);
             }
@@ -158,41 +198,24 @@ impl Shard {
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    async fn run_heartbeat(self: Rc<Shard>) {
-        let heartbeat = Heartbeat::new();
+    async fn keep_memory_small(self: Rc<Shard>) {
         let mut seen_count = 0;
-        let mut idle_beats_count = 0;
-        while !self.stopping.get() {
+        loop {
+            self.sleep(TRIM_INTERVAL).await;
             let now_count = self.ring.completions_count();
-            let busy = now_count != seen_count;
+            if now_count == seen_count && self.memory.trim() {
+                tracing::trace!("handed free memory back");
+            }
             seen_count = now_count;
-            if busy {
-                idle_beats_count = 0;
-            } else {
-                idle_beats_count += 1;
-                if idle_beats_count > TRIM_AFTER_BEATS_COUNT && self.memory.trim() {
-                    tracing::trace!("handed free memory back");
-                }
-            }
-            heartbeat.next(busy).await;
-            if self.ring.has_completions() {
-                self.ring.flush();
-            }
         }
     }
 
-    /// Ends all tasks, waits until nothing is in flight, ends the runtime's own tasks.
-    async fn end(self: Rc<Shard>, own_tasks: [JoinHandle<()>; 3]) {
+    /// Ends all tasks and waits until nothing is in flight.
+    async fn end(&self) {
         self.stopping.set(true);
-        loop {
-            let handles: Vec<_> =
-                self.tasks.borrow_mut().values_mut().filter_map(Option::take).collect();
-            handles.iter().for_each(JoinHandle::cancel);
-            drop(handles);
-            if self.tasks.borrow().is_empty() {
-                break;
-            }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
+        while self.tasks.live_count() > 0 {
+            self.tasks.cancel_all();
+            self.sleep(END_POLL_INTERVAL).await;
         }
         let start = self.clock.monotonic();
         let ring = &self.ring;
@@ -201,21 +224,14 @@ impl Shard {
         loop {
             let kinds = [OnDrop::Cancel, OnDrop::Finish, OnDrop::Send];
             let live_count: usize = kinds.iter().map(|kind| ring.live_count(*kind)).sum();
-            if live_count == 0 && self.blocking_count.get() == 0 {
+            if live_count == 0 && self.blocking_count.load(Ordering::SeqCst) == 0 {
                 break;
             }
             if !sends_cancelled && self.clock.monotonic() - start > SEND_GRACE {
                 sends_cancelled = true;
                 ring.cancel_all(OnDrop::Send);
             }
-            glommio::timer::sleep(Duration::from_millis(1)).await;
-            if ring.has_completions() {
-                ring.flush();
-            }
-        }
-        ring.stop();
-        for task in own_tasks {
-            task.await;
+            self.sleep(END_POLL_INTERVAL).await;
         }
     }
 }
@@ -318,16 +334,11 @@ enum Outcome<T> {
     Aborted,
 }
 
-fn builder(placement: Placement) -> LocalExecutorBuilder {
-    LocalExecutorBuilder::new(placement)
-        .preempt_timer(PREEMPT_TIME)
-        .io_memory(EXECUTOR_IO_BYTES)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS_COUNT))
-}
-
-async fn run_main<T, F, G>(
+/// Runs one shard on this thread, from its start to its end.
+fn run_main<T, F, G>(
     bell: Arc<Bell>,
     memory_bytes: usize,
+    pool: Arc<Pool>,
     fleet: &Fleet,
     main: G,
 ) -> Outcome<T>
@@ -335,28 +346,44 @@ where
     F: Future<Output = T>,
     G: FnOnce(Io, &Rc<BellWatch>) -> F,
 {
-    let (shard, own_tasks) = match Shard::start(bell, memory_bytes) {
-        Ok(started) => started,
+    let shard = match Shard::start(bell, memory_bytes, pool) {
+        Ok(shard) => shard,
         Err(error) => return Outcome::Failed(error),
     };
-    let outcome = {
-        let io = Io(Runtime::Real(shard.clone()));
-        let main = async { main(io, &shard.watch).await };
-        let mut main = pin!(CatchPanic(Box::pin(main)));
-        poll_fn(|context| {
-            shard.watch.watch(context.waker());
-            if fleet.aborted.load(Ordering::SeqCst) {
-                return Poll::Ready(Outcome::Aborted);
-            }
-            main.as_mut().poll(context).map(|result| match result {
-                Ok(value) => Outcome::Value(value),
-                Err(panic) => Outcome::Panicked(panic),
+    shard.run(async {
+        let outcome = {
+            let io = Io(Runtime::Real(shard.clone()));
+            let main = async { main(io, &shard.watch).await };
+            let mut main = pin!(CatchPanic(Box::pin(main)));
+            poll_fn(|context| {
+                shard.watch.watch(context.waker());
+                if fleet.aborted.load(Ordering::SeqCst) {
+                    return Poll::Ready(Outcome::Aborted);
+                }
+                main.as_mut().poll(context).map(|result| match result {
+                    Ok(value) => Outcome::Value(value),
+                    Err(panic) => Outcome::Panicked(panic),
+                })
             })
-        })
-        .await
-    };
-    shard.end(own_tasks).await;
-    outcome
+            .await
+        };
+        shard.end().await;
+        outcome
+    })
+}
+
+/// Keeps the calling thread on one core.
+fn pin_to(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+fn not_run(cpu: usize, cause: &io::Error) -> io::Error {
+    io::Error::other(format!("the shard of CPU {cpu} could not run: {cause}"))
 }
 
 /// Runs `main` on one shard for each CPU and blocks until all have returned.
@@ -381,41 +408,39 @@ where
     let bells = config.cpus.iter().map(|_| Bell::eventfd()).collect::<io::Result<Vec<_>>>()?;
     let fleet = Arc::new(Fleet { aborted: AtomicBool::new(false), bells: bells.clone() });
     let inboxes = Inboxes::new(bells.clone());
-    heartbeat::start()?;
+    let pool = Pool::start(BLOCKING_THREADS_COUNT * config.cpus.len())?;
     let main = Arc::new(main);
     let mut handles = Vec::new();
     for (index, (cpu, bell)) in config.cpus.iter().zip(bells).enumerate() {
         let shard = ShardId(u16::try_from(index).expect("shards are bounded"));
         let (main, inboxes, fleet) = (main.clone(), inboxes.clone(), fleet.clone());
+        let (cpu, pool) = (*cpu, pool.clone());
         let memory_bytes = config.memory_bytes_per_shard;
         let mut guard = AbortGuard { fleet: fleet.clone(), fine: false };
-        let spawned = builder(Placement::Fixed(*cpu)).name(&format!("shard-{shard}")).spawn(
-            move || async move {
-                let outcome = run_main(bell, memory_bytes, &fleet, |io, watch| {
+        let run = move || {
+            let outcome = match pin_to(cpu) {
+                Ok(()) => run_main(bell, memory_bytes, pool, &fleet, |io, watch| {
                     main(io, Mesh::new(shard, inboxes, watch.clone()))
-                })
-                .await;
-                guard.fine = matches!(outcome, Outcome::Value(_) | Outcome::Aborted);
-                drop(guard);
-                outcome
-            },
-        );
+                }),
+                Err(error) => Outcome::Failed(not_run(cpu, &error)),
+            };
+            guard.fine = matches!(outcome, Outcome::Value(_) | Outcome::Aborted);
+            drop(guard);
+            outcome
+        };
+        let spawned = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
         handles.push((cpu, spawned));
     }
     let mut values = Vec::new();
     let mut error = None;
     let mut panic = None;
     for (cpu, handle) in handles {
-        let joined = handle.and_then(|handle| handle.join());
-        match joined {
-            Ok(Outcome::Value(value)) => values.push(value),
-            Ok(Outcome::Aborted) => {}
-            Ok(Outcome::Failed(cause)) => error = Some(cause),
-            Ok(Outcome::Panicked(payload)) => panic = Some(payload),
-            Err(cause) => {
-                let text = format!("the shard of CPU {cpu} could not run: {cause}");
-                error = Some(io::Error::other(text));
-            }
+        match handle.map(JoinHandle::join) {
+            Ok(Ok(Outcome::Value(value))) => values.push(value),
+            Ok(Ok(Outcome::Aborted)) => {}
+            Ok(Ok(Outcome::Failed(cause))) => error = Some(cause),
+            Ok(Ok(Outcome::Panicked(payload)) | Err(payload)) => panic = Some(payload),
+            Err(cause) => error = Some(not_run(cpu, &cause)),
         }
     }
     if let Some(panic) = panic {
@@ -439,12 +464,10 @@ where
     F: Future<Output = T>,
     G: FnOnce(Io) -> F,
 {
-    heartbeat::start()?;
     let bell = Bell::eventfd()?;
     let fleet = Fleet { aborted: AtomicBool::new(false), bells: Vec::new() };
-    let executor = builder(Placement::Unbound).make().map_err(io::Error::from)?;
-    let outcome = executor
-        .run(async { run_main(bell, RUN_ONE_MEMORY_BYTES, &fleet, |io, _| main(io)).await });
+    let pool = Pool::start(BLOCKING_THREADS_COUNT)?;
+    let outcome = run_main(bell, RUN_ONE_MEMORY_BYTES, pool, &fleet, |io, _| main(io));
     match outcome {
         Outcome::Value(value) => Ok(value),
         Outcome::Failed(error) => Err(error),

@@ -1,7 +1,5 @@
 //! Files with direct I/O: data through the shard's ring, everything else on the blocking pool.
 //!
-//! glommio's `DmaFile` is not used at all: the first one that an executor opens decides whether the
-//! device is polled, and an empty file makes it decide wrongly (reads fail, writes spin).
 //! Positions, lengths and memory are multiples of [`DIRECT_ALIGN_BYTES`]; a caller that breaks this
 //! has a fault, so it is asserted.
 

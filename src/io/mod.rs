@@ -1,11 +1,11 @@
 //! The fence around the operating system: files, sockets, memory, time and tasks of a shard.
 //!
-//! Everything above sees [`Io`] and what it gives out, and nothing of glommio or io-uring. Each
+//! Everything above sees [`Io`] and what it gives out, and nothing of io_uring. Each
 //! part is the real thing or its simulated twin ([`sim`]), told apart by one predictable branch; so
 //! the whole program above runs unchanged in a simulation with virtual time and a faulty disk.
 //!
-//! One shard is one thread pinned to one core: a glommio executor with a ring of its own beside it
-//! (`ring`), through which all file data and sockets go. What blocks (open, rename, fallocate) goes
+//! One shard is one thread pinned to one core: a loop (`executor`) over its tasks, its timers and
+//! its ring, through which all file data and sockets go. What blocks (open, rename, fallocate) goes
 //! to a small thread pool. Nothing here is `Send` unless it says so: `Buffer`, `Slice`,
 //! `SocketHandle`, `Notifier` and `MeshSender` are.
 //!
@@ -18,17 +18,19 @@ mod clock;
 mod executor;
 mod file;
 mod fs;
-mod heartbeat;
 mod memory;
 mod mesh;
 mod notify;
+mod pool;
 pub mod probe;
 mod ring;
 pub mod signals;
 pub mod sim;
 mod socket;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use clock::Clock;
 pub use executor::{ShardsConfig, run_one, run_shards};
@@ -84,9 +86,7 @@ impl Io {
     /// Resolves after `time`, not before; a busy shard may be some milliseconds late.
     pub async fn sleep(&self, time: Duration) {
         match &self.0 {
-            Runtime::Real(_) => {
-                glommio::timer::sleep(time).await;
-            }
+            Runtime::Real(shard) => shard.sleep(time).await,
             Runtime::Sim(world) => world.sleep(time).await,
         }
     }
@@ -106,11 +106,6 @@ impl Io {
 
     /// Lets other tasks run, and completions in.
     pub async fn yield_now(&self) {
-        if let Runtime::Real(shard) = &self.0
-            && shard.ring.has_completions()
-        {
-            shard.ring.flush();
-        }
         executor::yield_once().await;
     }
 

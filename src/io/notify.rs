@@ -1,8 +1,8 @@
 //! Waking a shard from another thread: one bell a shard, rung by a mailbox, a freed buffer or a
 //! signal.
 //!
-//! A bell is the eventfd on which a shard's ring also signals completions. Rings between two looks
-//! of the shard are one system call: `rung` is set by the first and cleared before the shard looks.
+//! A bell is an eventfd that a shard's ring watches, and two flags: a shard that is awake looks at
+//! `rung` every turn, so only one that said it sleeps costs the ringer a system call.
 //! Whoever waits keeps its condition in memory of its own (a queue, a counter) and only learns
 //! "look again" here.
 //! **Invariant:** a condition that was made true before `ring` is seen by every watcher after it.
@@ -18,6 +18,7 @@ use std::task::{Poll, Waker};
 /// What other threads hold of a shard: enough to make it look.
 pub(super) struct Bell {
     rung: AtomicBool,
+    asleep: AtomicBool,
     kind: BellKind,
 }
 
@@ -30,14 +31,17 @@ enum BellKind {
 impl Bell {
     /// A bell that a shard's ring can share.
     pub fn eventfd() -> io::Result<Arc<Bell>> {
-        let kind = BellKind::Eventfd(new_eventfd()?);
-        Ok(Arc::new(Bell { rung: AtomicBool::new(false), kind }))
+        Ok(Bell::new(BellKind::Eventfd(new_eventfd()?)))
     }
 
     /// A bell of the simulation.
     pub fn simulated() -> Arc<Bell> {
-        let kind = BellKind::Waker(Mutex::new(None));
-        Arc::new(Bell { rung: AtomicBool::new(false), kind })
+        Bell::new(BellKind::Waker(Mutex::new(None)))
+    }
+
+    fn new(kind: BellKind) -> Arc<Bell> {
+        let (rung, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Bell { rung, asleep, kind })
     }
 
     /// Makes the shard look again; from any thread, never blocks.
@@ -46,13 +50,36 @@ impl Bell {
             return;
         }
         match &self.kind {
-            BellKind::Eventfd(fd) => signal_eventfd(fd.as_raw_fd()),
+            BellKind::Eventfd(_) => self.wake_if_asleep(),
             BellKind::Waker(waker) => {
                 if let Some(waker) = waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     waker.wake();
                 }
             }
         }
+    }
+
+    /// Ends the sleep of a shard that said so; a full barrier came between the condition and this
+    /// call.
+    pub fn wake_if_asleep(&self) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            signal_eventfd(self.eventfd_of_shard().as_raw_fd());
+        }
+    }
+
+    /// Says that the shard is about to sleep; it looks at all conditions after this call.
+    pub fn fall_asleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that the shard is awake and will look by itself.
+    pub fn wake_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the bell was rung since the shard last looked.
+    pub fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
     }
 
     /// What the shard waits on.
@@ -105,7 +132,7 @@ impl BellWatch {
     /// Allows the next ring and wakes every watcher, if the bell was rung; returns whether it was.
     pub fn wake_if_rung(&self) -> bool {
         // The flag goes first: a ring from now on is a new one.
-        let rung = self.bell.rung.swap(false, Ordering::SeqCst);
+        let rung = self.bell.is_rung() && self.bell.rung.swap(false, Ordering::SeqCst);
         if rung {
             self.wake_all();
         }
@@ -175,7 +202,6 @@ impl Notifier {
     }
 }
 
-/// A blocking eventfd: a non-blocking one would end the ring's read with EAGAIN.
 pub(super) fn new_eventfd() -> io::Result<OwnedFd> {
     // SAFETY: eventfd takes no pointers.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Oldest kernel, as (major, minor): deferred task work came with 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-/// Least locked memory of a non-root process, bytes: below it the executor refuses to start.
-const MEMLOCK_BYTES_MIN: u64 = 512 * KIB as u64;
+/// What one shard's ring counts against the locked memory of a non-root process, bytes: its two
+/// queues. Nothing else is locked.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 160 * KIB as u64;
 /// Open files below which a node only warns.
 const FILES_COUNT_WARN: u64 = 65_536;
 /// Open files without which a node cannot work.
@@ -133,8 +134,8 @@ pub enum ProbeError {
 pub fn run(config: &ProbeConfig) -> Result<ProbeReport, ProbeError> {
     let mut warnings = Vec::new();
     let kernel = probe_kernel()?;
+    probe_memlock(config.shards_count)?; // before the ring, which would only say ENOMEM
     probe_uring()?;
-    probe_memlock(config.shards_count, &mut warnings)?;
     let files_count_max = probe_files(&mut warnings)?;
     let (file_system, one_flush_for_all) = probe_data_dir(&config.data_dir)?;
     let (position_bytes, memory_bytes) = probe_alignment(&config.data_dir)?;
@@ -205,22 +206,15 @@ fn limit(resource: libc::__rlimit_resource_t) -> libc::rlimit {
     limit
 }
 
-fn probe_memlock(shards_count: usize, warnings: &mut Vec<String>) -> Result<(), ProbeError> {
+fn probe_memlock(shards_count: usize) -> Result<(), ProbeError> {
     // SAFETY: no pointers.
     if unsafe { libc::geteuid() } == 0 {
         return Ok(());
     }
     let limit_bytes = limit(libc::RLIMIT_MEMLOCK).rlim_cur;
-    if limit_bytes < MEMLOCK_BYTES_MIN {
-        return Err(ProbeError::Memlock { limit_bytes, need_bytes: MEMLOCK_BYTES_MIN });
-    }
-    let want_bytes = 3 * 64 * KIB as u64 * shards_count as u64;
-    if limit_bytes < want_bytes {
-        warnings.push(format!(
-            "{limit_bytes} bytes of memory may be locked; `ulimit -l {}` would let {shards_count} \
-             shards register theirs",
-            want_bytes / KIB as u64
-        ));
+    let need_bytes = MEMLOCK_BYTES_PER_SHARD * shards_count as u64;
+    if limit_bytes < need_bytes {
+        return Err(ProbeError::Memlock { limit_bytes, need_bytes });
     }
     Ok(())
 }

@@ -5,22 +5,19 @@
 //! dropping a future abandons its slot and frees nothing early. Descriptors close when the last
 //! slot and owner are gone, so a number cannot be reused below a submission that is still queued.
 //!
-//! Tasks queue submissions; the `flusher` task, woken by the first of a batch and run after the
-//! tasks that are already runnable, hands all of them to the kernel in one call. The `reaper` task
-//! waits for completions and for the shard's bell: glommio parks on its own rings, so it reads the
-//! one eventfd that is registered here and that other threads write to. (A bell of its own, read
-//! through this ring, would be late by milliseconds: the kernel does not signal a ring's eventfd
-//! from within a write to another eventfd, but defers that to an RCU callback.)
+//! Tasks queue submissions; the shard's loop hands all of them to the kernel once a turn, and in
+//! the same call takes completions or waits for one. The kernel defers its work on completions to
+//! that call (`DEFER_TASKRUN`), so nothing interrupts a task. The shard's bell is an eventfd under
+//! a multishot poll: it is never read, each write to it is one completion.
 //!
 //! Traps that shape this file: `IOSQE_IO_DRAIN` deadlocks with deferred task work, so nothing
-//! drains; the eventfd is silent while a drain runs and completions are looked for again after it
-//! is armed (one that came before would not have signalled it); the pending eventfd read is never
-//! dropped; no `RefCell` is borrowed while a waker, a buffer or a descriptor is dropped or woken.
+//! drains; an eventfd may not be registered on a ring that polls another eventfd (the kernel then
+//! signals it milliseconds late, through an RCU callback), so none is; no `RefCell` is borrowed
+//! while a waker, a buffer or a descriptor is dropped or woken.
 //! **Invariant:** a slot is freed at its last completion and nowhere else.
 
 use super::memory::{Buffer, Slice};
-use super::notify::{BellWatch, signal_eventfd};
-use glommio::io::BufferedFile;
+use super::notify::BellWatch;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,6 +27,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// Submission entries a shard: a batch is what tasks queue in one turn; more wait in a backlog.
 const ENTRIES: u32 = 1024;
@@ -37,8 +35,10 @@ const ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 4 * ENTRIES;
 /// `user_data` of a cancellation: its own completion says nothing of interest.
 const CANCEL: u64 = u64::MAX;
+/// `user_data` of the poll of the shard's bell.
+const BELL: u64 = u64::MAX - 1;
 /// Generations have 31 bits: the top bit of `user_data` stays clear, so nothing looks like
-/// `CANCEL`.
+/// `CANCEL` or `BELL`.
 const GENERATION_MASK: u32 = u32::MAX >> 1;
 /// Set in the result of a zero-copy notification when the kernel copied after all.
 const ZERO_COPY_COPIED: u32 = 1 << 31;
@@ -170,10 +170,6 @@ pub(super) struct Ring {
     ring: RefCell<IoUring>,
     slots: RefCell<Slots>,
     backlog: RefCell<VecDeque<(squeue::Entry, Option<squeue::Entry>)>>,
-    dirty: Cell<bool>,
-    armed: Cell<bool>,
-    stopping: Cell<bool>,
-    flusher: RefCell<Option<Waker>>,
     watch: Rc<BellWatch>,
     live: [Cell<usize>; 3],
     completions_count: Cell<u64>,
@@ -181,8 +177,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// A ring of the calling thread, which alone may use it. It signals its completions on the
-    /// eventfd of `watch`'s bell.
+    /// A ring of the calling thread, which alone may use it. A wait ends when `watch`'s bell is
+    /// signalled.
     ///
     /// # Errors
     /// What the kernel says: ENOSYS or EPERM where io_uring is switched off.
@@ -194,23 +190,27 @@ impl Ring {
             .setup_defer_taskrun()
             .setup_taskrun_flag();
         let ring = builder.build(ENTRIES)?;
-        ring.submitter().register_eventfd(watch.bell.eventfd_of_shard().as_raw_fd())?;
-        Ok(Rc::new(Ring {
+        let ring = Rc::new(Ring {
             ring: RefCell::new(ring),
             slots: RefCell::default(),
             backlog: RefCell::default(),
-            dirty: Cell::new(false),
-            armed: Cell::new(false),
-            stopping: Cell::new(false),
-            flusher: RefCell::new(None),
             watch,
             live: Default::default(),
             completions_count: Cell::new(0),
             enters_count: Cell::new(0),
-        }))
+        });
+        ring.poll_bell();
+        Ok(ring)
     }
 
-    /// Queues one operation; it reaches the kernel with the next flush.
+    fn poll_bell(&self) {
+        let fd = types::Fd(self.watch.bell.eventfd_of_shard().as_raw_fd());
+        let events = u32::from(libc::POLLIN.cast_unsigned());
+        let entry = opcode::PollAdd::new(fd, events).multi(true).build();
+        self.push(entry.user_data(BELL), None);
+    }
+
+    /// Queues one operation; it reaches the kernel at the end of the turn.
     ///
     /// # Safety
     /// All memory that the entry points to is owned by `keep` and does not move with it, and its
@@ -277,12 +277,6 @@ impl Ring {
     fn push(&self, first: squeue::Entry, then: Option<squeue::Entry>) {
         self.backlog.borrow_mut().push_back((first, then));
         self.refill();
-        if !self.dirty.replace(true) {
-            let flusher = self.flusher.borrow_mut().take();
-            if let Some(waker) = flusher {
-                waker.wake();
-            }
-        }
     }
 
     /// Moves the backlog into the submission queue; a linked pair only when both fit, as a link
@@ -307,52 +301,52 @@ impl Ring {
         }
     }
 
-    /// Hands queued operations to the kernel, runs its deferred work, and wakes whose results came.
-    ///
-    /// Returns false when the kernel was busy and something is still queued.
-    pub fn flush(&self) -> bool {
-        let mut settled = true;
-        loop {
-            self.refill();
-            let ring = &mut *self.ring.borrow_mut();
+    /// Hands queued operations to the kernel, lets it post completions, and wakes whose results
+    /// came. One system call, or none where there is nothing to do.
+    pub fn turn(&self) {
+        self.refill();
+        let has_work = {
+            let mut ring = self.ring.borrow_mut();
             let queue = ring.submission();
-            let queued = u32::try_from(queue.len()).expect("the queue is small");
-            let wants_enter = queue.taskrun() || queue.cq_overflow();
-            drop(queue);
-            if queued == 0 && !wants_enter {
-                break;
-            }
-            self.enters_count.set(self.enters_count.get() + 1);
-            // SAFETY: no argument is passed; the flag only asks for completions.
-            let entered = unsafe {
-                ring.submitter().enter::<libc::sigset_t>(queued, 0, ENTER_GETEVENTS, None)
-            };
-            match entered {
-                Ok(_) => {
-                    if self.backlog.borrow().is_empty() {
-                        break;
-                    }
-                }
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => {
-                    settled = false;
-                    break;
-                }
-                Err(error) => panic!("the kernel refused a shard's ring: {error}"),
-            }
+            !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+        };
+        if has_work {
+            self.enter(0, None);
         }
-        self.dirty.set(!settled);
         self.dispatch();
-        settled
     }
 
-    /// Whether `flush` would find something to do for completions.
-    pub fn has_completions(&self) -> bool {
+    /// As `turn`, but waits for a completion, for `time` at most; calls `awake` when that is over.
+    pub fn wait(&self, time: Option<Duration>, awake: impl FnOnce()) {
+        self.refill();
+        let want = u32::from(self.backlog.borrow().is_empty());
+        self.enter(want, time);
+        awake();
+        self.dispatch();
+    }
+
+    /// One `io_uring_enter`. What the kernel was too busy to take stays queued for the next turn.
+    fn enter(&self, want: u32, time: Option<Duration>) {
+        self.enters_count.set(self.enters_count.get() + 1);
         let mut ring = self.ring.borrow_mut();
-        let queue = ring.submission();
-        let wants_enter = queue.taskrun() || queue.cq_overflow();
-        drop(queue);
-        wants_enter || !ring.completion().is_empty()
+        let queued = u32::try_from(ring.submission().len()).expect("the queue is small");
+        let submitter = ring.submitter();
+        let entered = if let Some(time) = time {
+            let time = types::Timespec::from(time);
+            let arguments = types::SubmitArgs::new().timespec(&time);
+            submitter.submit_with_args(want as usize, &arguments)
+        } else {
+            // SAFETY: no argument is passed; the flag only asks for completions.
+            unsafe { submitter.enter::<libc::sigset_t>(queued, want, ENTER_GETEVENTS, None) }
+        };
+        drop(ring);
+        let errno = entered.err().and_then(|error| error.raw_os_error());
+        if let Some(errno) = errno
+            && !matches!(errno, libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+        {
+            let error = io::Error::from_raw_os_error(errno);
+            panic!("the kernel refused a shard's ring: {error}");
+        }
     }
 
     /// Completions since the start: what tells an idle shard from a busy one.
@@ -391,8 +385,11 @@ impl Ring {
             let completion = self.ring.borrow_mut().completion().next();
             let Some(completion) = completion else { break };
             self.completions_count.set(self.completions_count.get() + 1);
-            if completion.user_data() != CANCEL {
-                self.complete(&completion);
+            match completion.user_data() {
+                CANCEL => {}
+                BELL if cqueue::more(completion.flags()) => {}
+                BELL => self.poll_bell(),
+                _ => self.complete(&completion),
             }
         }
     }
@@ -440,90 +437,6 @@ impl Ring {
         let freed = std::mem::replace(slot, Slot { generation, ..Slot::default() });
         slots.free.push(index);
         freed
-    }
-
-    fn arm(&self) {
-        self.armed.set(true);
-        self.ring.borrow_mut().completion().enable_eventfd();
-    }
-
-    fn disarm(&self) {
-        self.armed.set(false);
-        self.ring.borrow_mut().completion().disable_eventfd();
-    }
-
-    /// The task that submits: run it on the shard's executor until `stop`.
-    pub async fn run_flusher(self: Rc<Ring>) {
-        while !self.stopping.get() {
-            poll_fn(|context| {
-                if self.dirty.get() || self.stopping.get() {
-                    return Poll::Ready(());
-                }
-                let last = self.flusher.borrow_mut().replace(context.waker().clone());
-                drop(last);
-                Poll::Pending
-            })
-            .await;
-            // Completions that come within our own call are dispatched here; without silence they
-            // would also wake the reaper for nothing.
-            let armed = self.armed.get();
-            if armed {
-                self.ring.borrow_mut().completion().disable_eventfd();
-            }
-            let settled = self.flush();
-            if armed && self.armed.get() {
-                self.ring.borrow_mut().completion().enable_eventfd();
-            }
-            if !settled || self.has_completions() {
-                self.dirty.set(true);
-                super::executor::yield_once().await;
-            }
-        }
-    }
-
-    /// The task that waits for completions: run it on the shard's executor until `stop`.
-    pub async fn run_reaper(self: Rc<Ring>) {
-        let fd = self.watch.bell.eventfd_of_shard().try_clone();
-        let fd =
-            std::os::fd::IntoRawFd::into_raw_fd(fd.expect("a descriptor for the shard's ring"));
-        // SAFETY: the descriptor was just duplicated for this and is owned by the file.
-        let eventfd = unsafe { BufferedFile::from_raw_fd(fd) };
-        while !self.stopping.get() {
-            self.arm();
-            let rung = self.watch.wake_if_rung();
-            if rung || self.has_completions() {
-                self.disarm();
-                self.flush();
-                super::executor::yield_once().await;
-                continue;
-            }
-            self.wait(&eventfd).await;
-            self.disarm();
-            self.watch.wake_if_rung();
-            self.flush();
-        }
-        if let Err(error) = eventfd.close().await {
-            tracing::debug!(%error, "closing the ring's eventfd");
-        }
-    }
-
-    /// Where an idle shard waits. Never dropped half-way: a read that is given up swallows the next
-    /// event.
-    async fn wait(&self, eventfd: &BufferedFile) {
-        let read = eventfd.read_at(0, 8).await;
-        if let Err(error) = read {
-            panic!("a blocking eventfd can be read: {error}");
-        }
-    }
-
-    /// Ends the flusher and the reaper; all operations have completed.
-    pub fn stop(&self) {
-        self.stopping.set(true);
-        let flusher = self.flusher.borrow_mut().take();
-        if let Some(waker) = flusher {
-            waker.wake();
-        }
-        signal_eventfd(self.watch.bell.eventfd_of_shard().as_raw_fd());
     }
 }
 

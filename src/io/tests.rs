@@ -127,7 +127,7 @@ fn names_change_and_small_files_are_replaced_whole() {
     });
 }
 
-/// Trap: a panic in a task kills a glommio executor. Method: panic in tasks, at once and later.
+/// Trap: a panic in a task would end its shard. Method: panic in tasks, at once and later.
 #[test]
 fn a_panic_ends_its_own_task_only() {
     one(async |io| {
@@ -221,7 +221,7 @@ fn the_end_waits_for_the_writes_that_were_begun() {
     assert!((0..8).all(|number| contents[number * MIB + 77] == number as u8));
 }
 
-/// Trap: a completion between the last look and the arming of the eventfd is missed. Method: many
+/// Trap: a completion that comes as the shard falls asleep is missed. Method: many
 /// tiny operations whose completions come at every possible moment; a miss hangs.
 #[test]
 fn no_completion_is_missed_among_many_tiny_operations() {
@@ -281,8 +281,8 @@ fn a_busy_task_that_yields_does_not_stall_reads() {
     });
 }
 
-/// Trap: the executor parks although tasks can run. Method: many rounds of short sleeps, wake-ups
-/// between tasks and from another thread; a lost one hangs.
+/// Trap: a shard falls asleep although something is due. Method: many rounds of short sleeps,
+/// wake-ups between tasks and from another thread; a lost one hangs.
 #[test]
 fn a_shard_does_not_sleep_over_runnable_tasks() {
     one(async |io| {
@@ -555,22 +555,4 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
         }
         assert!(failures.borrow().is_empty(), "{:?}", failures.borrow());
     });
-}
-
-/// Trap: the first `DmaFile` of an executor decides whether devices are polled, wrongly for an
-/// empty one. Method: the name is in no code line of this folder.
-#[test]
-fn nothing_in_io_uses_glommios_own_direct_files() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io");
-    let name = ["Dma", "File"].concat();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let used = text
-                .lines()
-                .any(|line| line.contains(&name) && !line.trim_start().starts_with("//"));
-            assert!(!used, "{} uses it", path.display());
-        }
-    }
 }
