@@ -17,6 +17,7 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     let body: DescribeClusterRequest = request.decode()?;
     let shard = &request.server.shard;
     let image = shard.image();
+    let unsupported = format!("Unsupported endpoint type {}", body.endpoint_type);
     let (error_code, error_message) = match body.endpoint_type {
         BROKERS => (ErrorCode::None, None),
         CONTROLLERS => (
@@ -26,7 +27,7 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
                   of type CONTROLLER",
             ),
         ),
-        _ => (ErrorCode::UnsupportedEndpointType, Some("Unsupported endpoint type")),
+        _ => (ErrorCode::UnsupportedEndpointType, Some(unsupported.as_str())),
     };
     if error_code != ErrorCode::None {
         let endpoint_type = body.endpoint_type;

@@ -26,9 +26,12 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     names.sort_unstable();
     names.dedup();
     let (first_name, first_partition) = match &body.cursor {
-        Some(cursor) if cursor.partition_index < 0 => {
-            let reason = "DescribeTopicPartitionsRequest cursor partition must be valid";
-            return Err(request.nonsense(reason));
+        // A cursor stands at a partition of a topic that is asked for.
+        Some(cursor)
+            if cursor.partition_index < 0
+                || (!body.topics.is_empty() && !names.contains(&cursor.topic_name)) =>
+        {
+            return Ok(request.encode(&refused(&body)));
         }
         Some(cursor) => (cursor.topic_name, cursor.partition_index.unsigned_abs() as usize),
         None => ("", 0),
@@ -59,6 +62,16 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
         }
     }
     Ok(request.encode(&response))
+}
+
+/// Every topic refused, as Kafka answers what it can make nothing of.
+fn refused<'a>(body: &DescribeTopicPartitionsRequest<'a>) -> DescribeTopicPartitionsResponse<'a> {
+    let topics = body.topics.iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::InvalidRequest,
+        name: Some(topic.name),
+        ..Default::default()
+    });
+    DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() }
 }
 
 fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic<'_> {

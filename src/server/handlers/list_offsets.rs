@@ -31,25 +31,23 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
     let body: ListOffsetsRequest = request.decode()?;
     let image = request.server.shard.image();
     let node_id = request.server.shard.node.node_id;
-    let mut seen = HashSet::new();
+    let twice = twice(&body);
     let mut asked = Vec::new();
     for topic in &body.topics {
         let found = errors::named_topic(&image, topic.name);
-        for partition in &topic.partitions {
-            let part = found.and_then(|found| {
-                if !seen.insert((topic.name, partition.partition_index)) {
-                    return Err(ErrorCode::InvalidRequest);
-                }
-                let id = errors::led_partition(found, partition.partition_index, node_id)?;
-                let query = match query_of(partition, request.version)? {
-                    Asked::Log(query) => query,
-                    Asked::Nothing => return Err(ErrorCode::None),
-                };
-                let current_epoch = LeaderEpoch(partition.current_leader_epoch);
-                Ok(OffsetPart { partition: id, current_epoch, query })
-            });
-            asked.push(part);
-        }
+        asked.extend(topic.partitions.iter().map(|partition| {
+            if twice.contains(&(topic.name, partition.partition_index)) {
+                return Err(ErrorCode::InvalidRequest);
+            }
+            let query = query_of(partition, request.version)?;
+            let id = errors::led_partition(found?, partition.partition_index, node_id)?;
+            let query = match query {
+                Asked::Log(query) => query,
+                Asked::Nothing => return Err(ErrorCode::None),
+            };
+            let current_epoch = LeaderEpoch(partition.current_leader_epoch);
+            Ok(OffsetPart { partition: id, current_epoch, query })
+        }));
     }
     let mut found = offsets::ask(request, asked).await.into_iter();
     let topics = body.topics.iter().map(|topic| ListOffsetsTopicResponse {
@@ -64,6 +62,15 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
             .collect(),
     });
     Ok(request.encode(&ListOffsetsResponse { throttle_time_ms: 0, topics: topics.collect() }))
+}
+
+/// Partitions that the request names more than once: each time they are refused.
+fn twice<'a>(body: &ListOffsetsRequest<'a>) -> HashSet<(&'a str, i32)> {
+    let mut seen = HashSet::new();
+    let named = body.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name, partition.partition_index))
+    });
+    named.filter(|named| !seen.insert(*named)).collect()
 }
 
 fn query_of(partition: &ListOffsetsPartition, version: i16) -> Result<Asked, ErrorCode> {

@@ -7,8 +7,8 @@ use crate::cluster::changes::{ChangeError, NewTopic, topic_name_fault};
 use crate::cluster::metadata::{INTERNAL_TOPICS, Image, Topic};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::metadata::{
-    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
-    MetadataResponseTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
@@ -27,15 +27,8 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
     let body: MetadataRequest = request.decode()?;
     let asked = body.topics.as_deref();
     let asked = asked.filter(|t| !(t.is_empty() && request.version < EMPTY_FROM_VERSION));
-    for topic in asked.unwrap_or_default() {
-        if topic.name.is_none() && topic.topic_id == TopicId::ZERO {
-            let reason = format!("topic name is null in version {}", request.version);
-            return Err(request.nonsense(reason));
-        }
-        if topic.topic_id != TopicId::ZERO && request.version < BY_ID_FROM_VERSION {
-            let reason = format!("topic ids in version {}", request.version);
-            return Err(request.nonsense(reason));
-        }
+    if asked.unwrap_or_default().iter().any(|topic| is_nonsense(topic, request.version)) {
+        return Ok(request.encode(&refused(asked.unwrap_or_default())));
     }
     let names = asked.unwrap_or_default().iter().filter_map(|topic| topic.name);
     let may_create = body.allow_auto_topic_creation || request.version < CREATION_FROM_VERSION;
@@ -79,6 +72,26 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
         },
         ..Default::default()
     }))
+}
+
+/// Names nothing, or names by id where only a later version does.
+fn is_nonsense(topic: &MetadataRequestTopic<'_>, version: i16) -> bool {
+    match topic.name {
+        None => version < BY_ID_FROM_VERSION || topic.topic_id == TopicId::ZERO,
+        Some(_) => version < BY_ID_FROM_VERSION && topic.topic_id != TopicId::ZERO,
+    }
+}
+
+/// Every topic refused: what Kafka answers when it can make nothing of one of them.
+fn refused<'a>(asked: &[MetadataRequestTopic<'a>]) -> MetadataResponse<'a> {
+    let error_code = ErrorCode::InvalidRequest;
+    let topics = asked.iter().map(|topic| MetadataResponseTopic {
+        error_code,
+        name: Some(topic.name.unwrap_or_default()),
+        topic_id: topic.topic_id,
+        ..Default::default()
+    });
+    MetadataResponse { topics: topics.collect(), error_code, ..Default::default() }
 }
 
 /// Creates the topics that are not there; returns why some could not be.
