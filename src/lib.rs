@@ -96,7 +96,8 @@
 //! - `cluster/quorum.rs`: carries out raft's effects. `cluster/metadata_log.rs`: makes them durable
 //!   in files of `cluster/frames.rs`; `cluster/metadata_log/tests.rs` breaks the disk under it.
 //! - `cluster/settings/`: every setting as a row, of topics in `cluster/settings/topic.rs`, of
-//!   brokers in `cluster/settings/broker.rs`; `cluster/settings/layers.rs` says which layer wins,
+//!   brokers in `cluster/settings/broker.rs`, of groups and client metrics in
+//!   `cluster/settings/named.rs`; `cluster/settings/layers.rs` says which layer wins,
 //!   `cluster/settings/values.rs` is what the program reads.
 //
 //!

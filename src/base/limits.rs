@@ -33,6 +33,9 @@ pub const PARTITIONS_PER_CHANGE_MAX: usize = 10_000;
 /// Most partitions of all topics together: the metadata's snapshot stays below 64 MiB with it.
 pub const PARTITIONS_COUNT_MAX: usize = 200_000;
 
+/// Most groups and client metrics together that have settings of their own: every image lists them.
+pub const CONFIGURED_COUNT_MAX: usize = 10_000;
+
 /// Longest value of a setting, bytes: Kafka's own strings end there too.
 pub const SETTING_VALUE_BYTES_MAX: usize = 32_767;
 

@@ -4,18 +4,22 @@
 //! Pure: an image goes in, records and a changed image come out. The texts of refusals are Kafka's.
 //! What one request asks for goes into one [`Plan`], so that it is agreed on as one entry.
 
-use super::metadata::{Broker, Image, Overrides, Topic};
+use super::metadata::{Broker, Image, NamedResource, Overrides, Topic};
 use super::records::{BrokerRecord, MetadataRecord, PartitionRecord};
 use super::settings::{
-    self, BROKER_SETTINGS, BrokerSettings, Kind, Layers, SettingsError, Update, broker_setting,
-    list_items, topic_setting,
+    self, BrokerSettings, Kind, Layers, SettingsError, Update, broker_setting, list_items,
+    topic_setting,
 };
 use crate::base::ids::{NodeId, TopicId};
 use crate::base::limits::{
-    PARTITIONS_COUNT_MAX, PARTITIONS_PER_CHANGE_MAX, SETTING_VALUE_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
+    CONFIGURED_COUNT_MAX, PARTITIONS_COUNT_MAX, PARTITIONS_PER_CHANGE_MAX, SETTING_VALUE_BYTES_MAX,
+    TOPIC_NAME_BYTES_MAX,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Kafka's name of the log that holds the cluster's metadata: no topic can have it.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A partition's replicas as a client laid them down, preferred leader first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +73,7 @@ pub enum Resource {
     Topic(String),
     Broker(NodeId),
     AllBrokers,
+    Named(NamedResource, String),
 }
 
 /// How a setting changes.
@@ -125,7 +130,12 @@ pub enum ChangeError {
 
 impl From<SettingsError> for ChangeError {
     fn from(error: SettingsError) -> ChangeError {
-        ChangeError::InvalidConfig(error.to_string())
+        let text = error.to_string();
+        match error {
+            SettingsError::UnknownClientMetricsSetting { .. }
+            | SettingsError::PushInterval { .. } => ChangeError::InvalidRequest(text),
+            _ => ChangeError::InvalidConfig(text),
+        }
     }
 }
 
@@ -216,6 +226,10 @@ impl<'a> Plan<'a> {
                 "Topic '{name}' collides with existing topic: {existing}"
             )));
         }
+        if new.name == METADATA_TOPIC {
+            let text = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
+            return Err(ChangeError::InvalidRequest(text));
+        }
         let overrides = self.checked_overrides(&new.overrides)?;
         let partitions = if new.assignments.is_empty() {
             self.placed_partitions(new, id)?
@@ -273,14 +287,6 @@ impl<'a> Plan<'a> {
         id: TopicId,
     ) -> Result<Vec<PartitionRecord>, ChangeError> {
         let defaults = self.broker_settings();
-        let count = match new.partitions_count {
-            -1 => defaults.num_partitions,
-            count if count > 0 => count,
-            _ => {
-                let text = "Number of partitions was set to an invalid non-positive value.";
-                return Err(ChangeError::InvalidPartitions(text.to_owned()));
-            }
-        };
         let factor = match new.replication_factor {
             -1 => defaults.default_replication_factor,
             factor if factor > 0 => i32::from(factor),
@@ -288,6 +294,14 @@ impl<'a> Plan<'a> {
                 let text =
                     "Replication factor must be larger than 0, or -1 to use the default value.";
                 return Err(ChangeError::InvalidReplicationFactor(text.to_owned()));
+            }
+        };
+        let count = match new.partitions_count {
+            -1 => defaults.num_partitions,
+            count if count > 0 => count,
+            _ => {
+                let text = "Number of partitions was set to an invalid non-positive value.";
+                return Err(ChangeError::InvalidPartitions(text.to_owned()));
             }
         };
         let count = usize::try_from(count).expect("it is positive");
@@ -458,7 +472,7 @@ impl<'a> Plan<'a> {
         changes: &[SettingChange],
     ) -> Result<(), ChangeError> {
         check_changes(changes)?;
-        let before = self.overrides_of(resource)?;
+        let before = self.overrides_of(resource);
         let mut after = before.as_ref().clone();
         for change in changes {
             self.alter_one(resource, change, &mut after)?;
@@ -484,27 +498,21 @@ impl<'a> Plan<'a> {
             })
             .collect();
         check_changes(&changes)?;
-        let before = self.overrides_of(resource)?;
+        let before = self.overrides_of(resource);
         let set = changes.into_iter().filter_map(|change| Some((change.name, change.value?)));
         self.replace_overrides(resource, &before, &set.collect())
     }
 
-    fn overrides_of(&self, resource: &Resource) -> Result<Arc<Overrides>, ChangeError> {
-        match resource {
-            Resource::Topic(name) => {
-                if let Some(fault) = topic_name_fault(name) {
-                    return Err(ChangeError::InvalidTopic(fault));
-                }
-                let text = || format!("The topic '{name}' does not exist.");
-                let topic = self.image.topic(name);
-                let topic = topic.ok_or_else(|| ChangeError::UnknownTopic(text()))?;
-                Ok(topic.overrides.clone())
-            }
-            Resource::Broker(id) => {
-                Ok(self.image.broker_overrides(*id).cloned().unwrap_or_default())
-            }
-            Resource::AllBrokers => Ok(self.image.default_broker_overrides().clone()),
-        }
+    /// What is set; of a topic that does not exist nothing, which is told once the settings are
+    /// known to be right.
+    fn overrides_of(&self, resource: &Resource) -> Arc<Overrides> {
+        let found = match resource {
+            Resource::Topic(name) => self.image.topic(name).map(|topic| &topic.overrides),
+            Resource::Broker(id) => self.image.broker_overrides(*id),
+            Resource::AllBrokers => Some(self.image.default_broker_overrides()),
+            Resource::Named(kind, name) => self.image.named_overrides(*kind, name),
+        };
+        found.cloned().unwrap_or_default()
     }
 
     fn alter_one(
@@ -520,28 +528,43 @@ impl<'a> Plan<'a> {
             SettingVerb::Set => drop(overrides.insert(name.clone(), value.to_owned())),
             SettingVerb::Delete => drop(overrides.remove(name)),
             SettingVerb::Append | SettingVerb::Subtract => {
-                let (kind, inherited) = match resource {
-                    Resource::Topic(_) => (
-                        topic_setting(name).map(|setting| setting.kind),
-                        topic_setting(name)
-                            .map(|setting| self.layers().topic_value(setting, &Overrides::new())),
-                    ),
-                    Resource::Broker(_) | Resource::AllBrokers => (
-                        broker_setting(name).map(|setting| setting.kind),
-                        self.layers().broker_value(name).map(str::to_owned),
-                    ),
-                };
-                if kind != Some(Kind::List) {
-                    let verb = if appends { "APPEND" } else { "SUBTRACT" };
-                    return Err(ChangeError::InvalidConfig(format!(
-                        "Can't {verb} to key {name} because its type is not LIST."
-                    )));
-                }
-                let current = overrides.get(name).cloned().or(inherited).unwrap_or_default();
+                let inherited = self.inherited_list(resource, name, appends)?;
+                let current = overrides.get(name).cloned().unwrap_or(inherited);
                 overrides.insert(name.clone(), changed_list(&current, value, appends));
             }
         }
         Ok(())
+    }
+
+    /// The list that a resource has where it sets none.
+    fn inherited_list(
+        &self,
+        resource: &Resource,
+        name: &str,
+        appends: bool,
+    ) -> Result<String, ChangeError> {
+        let is_list = |kind: Option<Kind>| kind == Some(Kind::List);
+        let text = match resource {
+            Resource::Topic(_) => match topic_setting(name) {
+                Some(setting) if is_list(Some(setting.kind)) => {
+                    return Ok(self.layers().topic_value(setting, &Overrides::new()));
+                }
+                _ => not_a_list(name, appends),
+            },
+            Resource::Broker(_) | Resource::AllBrokers => match broker_setting(name) {
+                None => format!("Unknown config name: {name}"),
+                Some(setting) if is_list(Some(setting.kind)) => {
+                    return Ok(self.layers().broker_value(name).unwrap_or_default().to_owned());
+                }
+                Some(_) => {
+                    let verb = if appends { "append" } else { "subtract" };
+                    format!("Config value {verb} is not allowed for config key: {name}")
+                }
+            },
+            // Kafka's schema of these resources knows no lists, client metrics' own among them.
+            Resource::Named(..) => not_a_list(name, appends),
+        };
+        Err(ChangeError::InvalidConfig(text))
     }
 
     fn replace_overrides(
@@ -550,31 +573,82 @@ impl<'a> Plan<'a> {
         before: &Overrides,
         after: &Overrides,
     ) -> Result<(), ChangeError> {
+        check_resource_name(resource)?;
         check_value_lengths(after)?;
-        let topic_id = match resource {
-            Resource::Topic(name) => {
+        let record: &dyn Fn(String, Option<String>) -> MetadataRecord = match resource {
+            Resource::Topic(topic) => {
                 settings::check_topic_overrides(after, &self.layers())?;
-                self.image.topic(name).map(|topic| topic.id.0)
+                let text = || format!("The topic '{topic}' does not exist.");
+                let topic = self.image.topic(topic);
+                let topic_id = topic.ok_or_else(|| ChangeError::UnknownTopic(text()))?.id.0;
+                &move |name, value| MetadataRecord::TopicSettingChanged { topic_id, name, value }
             }
-            Resource::Broker(_) | Resource::AllBrokers => {
-                check_broker_overrides(resource, before, after)?;
-                None
+            Resource::Broker(id) => {
+                check_broker_overrides(before, after)?;
+                let node_id = Some(id.0);
+                &move |name, value| MetadataRecord::BrokerSettingChanged { node_id, name, value }
             }
-        };
-        let node_id = match resource {
-            Resource::Broker(id) => Some(id.0),
-            Resource::Topic(_) | Resource::AllBrokers => None,
+            Resource::AllBrokers => {
+                check_broker_overrides(before, after)?;
+                &|name, value| MetadataRecord::BrokerSettingChanged { node_id: None, name, value }
+            }
+            Resource::Named(kind, resource) => {
+                settings::check_named_overrides(*kind, after, &self.layers())?;
+                self.check_configured_count(before, after)?;
+                &move |name, value| MetadataRecord::NamedSettingChanged {
+                    kind: *kind,
+                    resource: resource.clone(),
+                    name,
+                    value,
+                }
+            }
         };
         let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
-            let (name, value) = (name.clone(), after.get(name).cloned());
-            self.accept(match topic_id {
-                Some(topic_id) => MetadataRecord::TopicSettingChanged { topic_id, name, value },
-                None => MetadataRecord::BrokerSettingChanged { node_id, name, value },
-            });
+            self.accept(record(name.clone(), after.get(name).cloned()));
         }
         Ok(())
     }
+
+    fn check_configured_count(
+        &self,
+        before: &Overrides,
+        after: &Overrides,
+    ) -> Result<(), ChangeError> {
+        let is_new = before.is_empty() && !after.is_empty();
+        if is_new && self.image.configured_count() >= CONFIGURED_COUNT_MAX {
+            return Err(ChangeError::PolicyViolation(format!(
+                "At most {CONFIGURED_COUNT_MAX} groups and client metrics may have settings."
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn not_a_list(name: &str, appends: bool) -> String {
+    let verb = if appends { "APPEND" } else { "SUBTRACT" };
+    format!("Can't {verb} to key {name} because its type is not LIST.")
+}
+
+fn check_resource_name(resource: &Resource) -> Result<(), ChangeError> {
+    let text = match resource {
+        Resource::Topic(name) if name.is_empty() => "Default topic resources are not allowed.",
+        Resource::Topic(name) => {
+            let fault = topic_name_fault(name);
+            return fault.map_or(Ok(()), |fault| Err(ChangeError::InvalidTopic(fault)));
+        }
+        Resource::Named(NamedResource::Group, name) if name.is_empty() => {
+            "Default group resources are not allowed."
+        }
+        Resource::Named(NamedResource::ClientMetrics, name) if name.is_empty() => {
+            "Subscription name can't be empty"
+        }
+        Resource::Named(_, name) if name.len() > SETTING_VALUE_BYTES_MAX => {
+            "The resource's name is too long."
+        }
+        Resource::Named(..) | Resource::Broker(_) | Resource::AllBrokers => return Ok(()),
+    };
+    Err(ChangeError::InvalidRequest(text.to_owned()))
 }
 
 fn fresh_partition(replicas: Vec<i32>) -> PartitionRecord {
@@ -625,32 +699,27 @@ fn check_changes(changes: &[SettingChange]) -> Result<(), ChangeError> {
     Ok(())
 }
 
-fn check_broker_overrides(
-    resource: &Resource,
-    before: &Overrides,
-    after: &Overrides,
-) -> Result<(), ChangeError> {
-    let name = match resource {
-        Resource::Broker(id) => id.to_string(),
-        Resource::Topic(_) | Resource::AllBrokers => String::new(),
-    };
-    let refused = |text: String| {
-        Err(ChangeError::InvalidRequest(format!(
-            "Invalid config value for resource ConfigResource(type=BROKER, name='{name}'): {text}"
-        )))
-    };
-    for (name, value) in after.iter().filter(|(name, value)| before.get(*name) != Some(value)) {
-        let Some(setting) = broker_setting(name) else {
-            return refused(format!("Unknown broker config name: {name}"));
-        };
-        if setting.update == Update::Restart {
-            return refused(format!("Cannot update these configs dynamically: Set({name})"));
-        }
-        if let Err(error) = settings::check_value(name, setting.kind, setting.check, value) {
-            return refused(error.to_string());
-        }
+/// Whether a broker's settings may change so; what is set already was checked then.
+fn check_broker_overrides(before: &Overrides, after: &Overrides) -> Result<(), ChangeError> {
+    let new = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    let fixed: Vec<&str> = new
+        .clone()
+        .filter(|(name, _)| broker_setting(name).is_some_and(|row| row.update == Update::Restart))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !fixed.is_empty() {
+        return Err(ChangeError::InvalidRequest(format!(
+            "Cannot update these configs dynamically: [{}]",
+            fixed.join(", ")
+        )));
     }
-    debug_assert!(after.len() <= BROKER_SETTINGS.len() + before.len());
+    for (name, value) in new {
+        // Kafka stores names that it does not know, for plugins; here nothing could read them.
+        let setting = broker_setting(name)
+            .ok_or_else(|| ChangeError::InvalidConfig(format!("Unknown config name: {name}")))?;
+        settings::check_value(name, setting.kind, setting.check, value)
+            .map_err(|error| ChangeError::InvalidRequest(error.to_string()))?;
+    }
     Ok(())
 }
 

@@ -309,23 +309,47 @@ fn a_brokers_settings_change_only_where_they_may_at_run_time() {
         let changes = [change(name, SettingVerb::Set, Some(value))];
         changed(&mut image, &NO_LAYER, |plan| plan.alter_settings(&node, &changes))
     };
-    let head = "Invalid config value for resource ConfigResource(type=BROKER, name='1'): ";
     assert_eq!(
         fault(alter("num.partitions", "3")),
-        format!("{head}Cannot update these configs dynamically: Set(num.partitions)")
+        "Cannot update these configs dynamically: [num.partitions]"
     );
-    assert_eq!(
-        fault(alter("nonsense", "3")),
-        format!("{head}Unknown broker config name: nonsense")
-    );
+    assert_eq!(fault(alter("nonsense", "3")), "Unknown config name: nonsense");
     assert_eq!(
         fault(alter("max.connections", "-1")),
-        format!(
-            "{head}Invalid value -1 for configuration max.connections: Value must be at least 0"
-        )
+        "Invalid value -1 for configuration max.connections: Value must be at least 0"
     );
     assert_eq!(alter("max.connections", "10"), Ok(()));
     assert_eq!(image.broker_overrides(NodeId(1)).unwrap()["max.connections"], "10");
+}
+
+/// Goal: groups and client metrics are known by their settings. Method: set, refuse, delete the
+/// last.
+#[test]
+fn a_group_is_known_as_long_as_it_has_settings() {
+    let mut image = image(&[1]);
+    let group = |name: &str| Resource::Named(NamedResource::Group, name.to_owned());
+    let set = |value| [change("consumer.session.timeout.ms", SettingVerb::Set, Some(value))];
+    let mut alter = |resource: &Resource, changes: &[SettingChange]| {
+        changed(&mut image, &NO_LAYER, |plan| plan.alter_settings(resource, changes))
+    };
+    assert_eq!(alter(&group("readers"), &set("50000")), Ok(()));
+    assert!(matches!(alter(&group("readers"), &set("1")), Err(ChangeError::InvalidConfig(_))));
+    assert_eq!(
+        alter(&group(""), &set("50000")),
+        Err(ChangeError::InvalidRequest("Default group resources are not allowed.".to_owned()))
+    );
+    let metrics = Resource::Named(NamedResource::ClientMetrics, "m".to_owned());
+    let append = [change("metrics", SettingVerb::Append, Some("a"))];
+    assert_eq!(
+        fault(alter(&metrics, &append)),
+        "Can't APPEND to key metrics because its type is not LIST."
+    );
+    let wrong = [change("interval.ms", SettingVerb::Set, Some("5"))];
+    assert!(matches!(alter(&metrics, &wrong), Err(ChangeError::InvalidRequest(_))));
+    assert_eq!(image.configured(NamedResource::Group).collect::<Vec<_>>(), ["readers"]);
+    let delete = [change("consumer.session.timeout.ms", SettingVerb::Delete, None)];
+    changed(&mut image, &NO_LAYER, |plan| plan.alter_settings(&group("readers"), &delete)).unwrap();
+    assert_eq!(image.configured_count(), 0);
 }
 
 /// Goal: what a plan accepts, a committed log can apply. Method: seeded random changes, all records

@@ -3,9 +3,10 @@
 //! A topic's own value, then this broker's, then all brokers', then the file's and flags', then the
 //! default. A topic setting without a value of its own asks for its broker settings in their order.
 
+use super::named::{NamedSetting, named_settings};
 use super::{BROKER_SETTINGS, Kind, TOPIC_SETTINGS, TopicSetting, Update, broker_setting};
 use crate::base::ids::NodeId;
-use crate::cluster::metadata::{Image, Overrides};
+use crate::cluster::metadata::{Image, NamedResource, Overrides};
 
 /// Layer that a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Source {
     /// The file or flags that the node was started with.
     Fixed,
     Default,
+    ClientMetrics,
+    Group,
 }
 
 impl Source {
@@ -27,6 +30,8 @@ impl Source {
             Source::AllBrokers => 3,
             Source::Fixed => 4,
             Source::Default => 5,
+            Source::ClientMetrics => 7,
+            Source::Group => 8,
         }
     }
 }
@@ -60,13 +65,16 @@ pub struct Layers<'a> {
     fixed: &'a Overrides,
 }
 
-/// Broker settings that one broker setting falls back on, in Kafka's order.
-const BROKER_FALLBACKS: &[(&str, &[&str])] = &[
-    ("log.flush.interval.ms", &["log.flush.scheduler.interval.ms"]),
-    ("log.retention.minutes", &["log.retention.hours"]),
-    ("log.retention.ms", &["log.retention.minutes", "log.retention.hours"]),
-    ("log.roll.jitter.ms", &["log.roll.jitter.hours"]),
-    ("log.roll.ms", &["log.roll.hours"]),
+/// The layers that a broker setting has values in, strongest first.
+const BROKER_SOURCES: [Source; 4] =
+    [Source::Broker, Source::AllBrokers, Source::Fixed, Source::Default];
+
+/// Broker settings that say the same in other units: each falls back on those after it.
+const FAMILIES: &[&[&str]] = &[
+    &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"],
+    &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+    &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+    &["log.roll.ms", "log.roll.hours"],
 ];
 
 impl<'a> Layers<'a> {
@@ -84,17 +92,22 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// The value that a layer has of a broker setting.
+    fn layer_value(self, source: Source, name: &str) -> Option<&'a str> {
+        let layer = match source {
+            Source::Broker => self.broker?,
+            Source::AllBrokers => self.all_brokers?,
+            Source::Fixed => self.fixed,
+            Source::Default => return broker_setting(name)?.default,
+            Source::Topic | Source::ClientMetrics | Source::Group => return None,
+        };
+        layer.get(name).map(String::as_str)
+    }
+
     /// The values of a broker setting, strongest first.
     fn broker_values(self, name: &str) -> impl Iterator<Item = (Source, &'a str)> {
-        let of = move |layer: Option<&'a Overrides>| layer.and_then(|layer| layer.get(name));
-        let set = [
-            (Source::Broker, of(self.broker)),
-            (Source::AllBrokers, of(self.all_brokers)),
-            (Source::Fixed, of(Some(self.fixed))),
-        ];
-        let default = broker_setting(name).and_then(|setting| setting.default);
-        let set = set.into_iter().filter_map(|(source, value)| Some((source, value?.as_str())));
-        set.chain(default.map(|default| (Source::Default, default)))
+        let value = move |source| Some((source, self.layer_value(source, name)?));
+        BROKER_SOURCES.into_iter().filter_map(value)
     }
 
     /// The value in force of a broker setting; nothing where it has none and no default.
@@ -128,8 +141,9 @@ impl<'a> Layers<'a> {
             value: value.clone(),
             source: Source::Topic,
         });
-        let inherited = setting.synonyms.iter().flat_map(|synonym| self.synonyms_of(synonym.name));
-        let synonyms: Vec<SynonymValue> = own.into_iter().chain(inherited).collect();
+        let inherited = setting.synonyms.first().map(|synonym| self.synonyms_of(synonym.name));
+        let synonyms: Vec<SynonymValue> =
+            own.into_iter().chain(inherited.into_iter().flatten()).collect();
         Described {
             name: setting.name,
             value: Some(self.topic_value(setting, overrides)),
@@ -145,10 +159,7 @@ impl<'a> Layers<'a> {
     /// Every broker setting of this broker.
     pub fn describe_broker(self) -> Vec<Described> {
         let describe = |setting: &'static super::BrokerSetting| {
-            let fallbacks = BROKER_FALLBACKS.iter().find(|(name, _)| *name == setting.name);
-            let fallbacks = fallbacks.map_or(&[][..], |(_, fallbacks)| *fallbacks);
             let own = self.broker_values(setting.name).next();
-            let names = std::iter::once(setting.name).chain(fallbacks.iter().copied());
             Described {
                 name: setting.name,
                 value: own.map(|(_, value)| value.to_owned()),
@@ -156,7 +167,7 @@ impl<'a> Layers<'a> {
                 kind: setting.kind,
                 read_only: setting.update == Update::Restart,
                 sensitive: false,
-                synonyms: names.flat_map(|name| self.synonyms_of(name)).collect(),
+                synonyms: self.synonyms_of(setting.name),
                 doc: setting.doc,
             }
         };
@@ -183,12 +194,59 @@ impl<'a> Layers<'a> {
         .collect()
     }
 
-    fn synonyms_of(self, name: &'static str) -> impl Iterator<Item = SynonymValue> + use<'a> {
-        self.broker_values(name).map(move |(source, value)| SynonymValue {
-            name,
-            value: value.to_owned(),
-            source,
-        })
+    /// The value in force of a setting of a group, or of client metrics, that sets `overrides`.
+    pub fn named_value(self, kind: NamedResource, name: &str, overrides: &Overrides) -> String {
+        let setting = named_settings(kind).iter().find(|setting| setting.name == name);
+        setting.map(|setting| self.named_value_of(setting, overrides)).unwrap_or_default()
+    }
+
+    fn named_value_of(self, setting: &NamedSetting, overrides: &Overrides) -> String {
+        let own = overrides.get(setting.name).map(String::as_str);
+        let inherited = setting.synonym.and_then(|synonym| self.broker_value(synonym));
+        own.or(inherited).unwrap_or(setting.default).to_owned()
+    }
+
+    /// Every setting of a group, or of client metrics, that sets `overrides`.
+    pub fn describe_named(self, kind: NamedResource, overrides: &Overrides) -> Vec<Described> {
+        let describe = |setting: &'static NamedSetting| {
+            let own = overrides.get(setting.name).map(|value| SynonymValue {
+                name: setting.name,
+                value: value.clone(),
+                source: match kind {
+                    NamedResource::Group => Source::Group,
+                    NamedResource::ClientMetrics => Source::ClientMetrics,
+                },
+            });
+            let inherited = setting.synonym.map(|synonym| self.synonyms_of(synonym));
+            let synonyms: Vec<SynonymValue> =
+                own.into_iter().chain(inherited.into_iter().flatten()).collect();
+            Described {
+                name: setting.name,
+                value: Some(self.named_value_of(setting, overrides)),
+                source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
+                kind: setting.kind,
+                read_only: false,
+                sensitive: false,
+                synonyms,
+                doc: setting.doc,
+            }
+        };
+        named_settings(kind).iter().map(describe).collect()
+    }
+
+    /// What a broker setting and those of its family are set to, strongest layer first. As in
+    /// Kafka nothing is listed before the setting's own value: without one there are none.
+    fn synonyms_of(self, name: &'static str) -> Vec<SynonymValue> {
+        let own = [name];
+        let family = FAMILIES.iter().find(|family| family.contains(&name));
+        let names: &[&'static str] = family.copied().unwrap_or(&own);
+        let values = BROKER_SOURCES.into_iter().flat_map(|source| {
+            names.iter().filter_map(move |name| {
+                let value = self.layer_value(source, name)?.to_owned();
+                Some(SynonymValue { name, value, source })
+            })
+        });
+        values.skip_while(|synonym| synonym.name != name).collect()
     }
 }
 
@@ -247,14 +305,50 @@ mod tests {
         assert_eq!((found.value.as_deref(), found.source), (Some("lz4"), Source::Broker));
     }
 
+    /// The synonyms are those that Kafka 4.3.1 lists for the same settings.
     #[test]
-    fn a_brokers_setting_without_value_shows_what_it_falls_back_on() {
+    fn a_brokers_setting_shows_its_family_behind_its_own_value() {
         let fixed = Overrides::new();
         let all = Layers::of_file(&fixed).describe_broker();
         let found = described(&all, "log.retention.ms");
         assert_eq!((found.value.as_deref(), found.source), (None, Source::Default));
-        assert_eq!(found.synonyms[0].name, "log.retention.hours");
+        assert!(found.synonyms.is_empty(), "without a value of its own it has no synonyms");
         assert!(!found.read_only);
         assert!(described(&all, "node.id").read_only);
+        let of_all = overrides(&[("log.retention.ms", "222")]);
+        let node = overrides(&[("log.retention.ms", "111")]);
+        let layers = Layers { broker: Some(&node), all_brokers: Some(&of_all), fixed: &fixed };
+        let topic = layers.describe_topic(&overrides(&[("retention.ms", "5")]));
+        let synonyms: Vec<(&str, &str, Source)> = described(&topic, "retention.ms")
+            .synonyms
+            .iter()
+            .map(|synonym| (synonym.name, synonym.value.as_str(), synonym.source))
+            .collect();
+        assert_eq!(
+            synonyms,
+            [
+                ("retention.ms", "5", Source::Topic),
+                ("log.retention.ms", "111", Source::Broker),
+                ("log.retention.ms", "222", Source::AllBrokers),
+                ("log.retention.hours", "168", Source::Default),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_group_takes_what_it_does_not_set_from_its_broker() {
+        let fixed = overrides(&[("group.consumer.heartbeat.interval.ms", "7000")]);
+        let own = overrides(&[("consumer.session.timeout.ms", "50000")]);
+        let group = Layers::of_file(&fixed).describe_named(NamedResource::Group, &own);
+        let found = described(&group, "consumer.heartbeat.interval.ms");
+        assert_eq!((found.value.as_deref(), found.source), (Some("7000"), Source::Fixed));
+        let found = described(&group, "consumer.session.timeout.ms");
+        assert_eq!((found.value.as_deref(), found.source), (Some("50000"), Source::Group));
+        assert_eq!(found.synonyms[1].name, "group.consumer.session.timeout.ms");
+        let metrics =
+            Layers::of_file(&fixed).describe_named(NamedResource::ClientMetrics, &Overrides::new());
+        let found = described(&metrics, "interval.ms");
+        assert_eq!((found.value.as_deref(), found.source), (Some("300000"), Source::Default));
+        assert!(found.synonyms.is_empty());
     }
 }

@@ -7,11 +7,13 @@
 
 pub mod broker;
 pub mod layers;
+pub mod named;
 pub mod topic;
 pub mod values;
 
 pub use broker::{BROKER_SETTINGS, BrokerSetting, Effect, Update, broker_setting};
 pub use layers::{Described, Layers, Source, SynonymValue};
+pub use named::{NamedSetting, check_named_overrides, named_settings};
 pub use topic::{TOPIC_SETTINGS, TopicSetting, topic_setting};
 pub use values::{BrokerSettings, TimestampType, TopicSettings};
 
@@ -67,7 +69,8 @@ pub enum Check {
     OneOf(&'static [&'static str]),
     /// As `OneOf`, in capitals or not.
     OneOfAnyCase(&'static [&'static str]),
-    /// Each item one of these, none twice; the list may be empty.
+    /// Each item one of these, or any where none are given; the list may be empty. An item that
+    /// comes twice counts once.
     ListOf(&'static [&'static str]),
     NotEmpty,
     /// 1 to 9, or -1 for the codec's own.
@@ -78,14 +81,16 @@ pub enum Check {
 
 /// A value that a setting does not take; reads as Kafka says it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Invalid value {value} for configuration {name}: {reason}")]
-pub struct ValueError {
-    pub name: String,
-    pub value: String,
-    pub reason: String,
+pub enum ValueError {
+    #[error("Invalid value {value} for configuration {name}: {reason}")]
+    Invalid { name: String, value: String, reason: String },
+    #[error("Configuration '{name}' values must not be empty.")]
+    EmptyItem { name: String },
+    #[error("Configuration '{name}' must not be empty. Valid values include: any non-empty value")]
+    Empty { name: String },
 }
 
-/// Why topic settings are refused; each reads as Kafka says it.
+/// Why settings of topics, groups and client metrics are refused; each reads as Kafka says it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     #[error("Unknown topic config name: {name}")]
@@ -97,6 +102,19 @@ pub enum SettingsError {
          ({max_ms})"
     )]
     CompactionLags { min_ms: i64, max_ms: i64 },
+    #[error("Unknown group config name: {name}")]
+    UnknownGroupSetting { name: String },
+    #[error("{name} must be {relation} {other}")]
+    Related { name: String, relation: &'static str, other: String },
+    #[error("Unknown client metrics configuration: {name}")]
+    UnknownClientMetricsSetting { name: String },
+    #[error(
+        "Invalid value {interval_ms} for interval.ms, interval must be between 100 and 3600000 (1 \
+         hour)"
+    )]
+    PushInterval { interval_ms: i32 },
+    #[error("Illegal client matching pattern: {pattern}")]
+    MatchPattern { pattern: String },
 }
 
 /// Whether `value` is one that the setting `name` of this kind and check takes.
@@ -105,8 +123,7 @@ pub enum SettingsError {
 /// [`ValueError`], in Kafka's words.
 pub fn check_value(name: &str, kind: Kind, check: Check, value: &str) -> Result<(), ValueError> {
     let trimmed = value.trim();
-    let refused =
-        |reason: String| Err(ValueError { name: name.to_owned(), value: value.to_owned(), reason });
+    let refused = |reason: String| Err(invalid(name, value, reason));
     let number = match kind {
         Kind::Bool => {
             let known = ["true", "false"].iter().any(|known| trimmed.eq_ignore_ascii_case(known));
@@ -119,7 +136,7 @@ pub fn check_value(name: &str, kind: Kind, check: Check, value: &str) -> Result<
         Kind::Short => trimmed.parse::<i16>().map(i64::from).ok(),
         Kind::Long => trimmed.parse::<i64>().ok(),
         Kind::Double => return check_ratio(name, check, value),
-        Kind::String | Kind::List => None,
+        Kind::String | Kind::List => return check_text(name, check, trimmed),
     };
     if matches!(kind, Kind::Int | Kind::Short | Kind::Long) && number.is_none() {
         return refused(format!("Not a number of type {}", kind.name()));
@@ -131,25 +148,27 @@ pub fn check_value(name: &str, kind: Kind, check: Check, value: &str) -> Result<
         }
         (Check::GzipLevel, Some(number)) => (number != -1 && !(1..=9).contains(&number))
             .then(|| "Value must be between 1 and 9 or equal to -1".to_owned()),
-        _ => text_fault(name, check, trimmed),
+        _ => None,
     };
-    reason.map_or(Ok(()), refused)
+    reason.map_or(Ok(()), |reason| Err(invalid(name, trimmed, reason)))
+}
+
+fn invalid(name: &str, value: &str, reason: String) -> ValueError {
+    ValueError::Invalid { name: name.to_owned(), value: value.to_owned(), reason }
 }
 
 fn check_ratio(name: &str, check: Check, value: &str) -> Result<(), ValueError> {
-    let reason = match value.trim().parse::<f64>() {
-        Err(_) => Some("Not a number of type DOUBLE".to_owned()),
-        Ok(number) if matches!(check, Check::Ratio) => match number {
-            number if number > 1.0 => Some("Value must be no more than 1".to_owned()),
-            number if number >= 0.0 => None,
-            _ => Some("Value must be at least 0".to_owned()),
-        },
-        Ok(_) => None,
+    let Ok(number) = value.trim().parse::<f64>() else {
+        return Err(invalid(name, value, "Not a number of type DOUBLE".to_owned()));
     };
-    match reason {
-        Some(reason) => Err(ValueError { name: name.to_owned(), value: value.to_owned(), reason }),
-        None => Ok(()),
-    }
+    let reason = match number {
+        _ if !matches!(check, Check::Ratio) => return Ok(()),
+        number if number > 1.0 => "Value must be no more than 1",
+        number if number >= 0.0 => return Ok(()),
+        _ => "Value must be at least 0",
+    };
+    // Numbers are told as Java writes them: 3.0, not 3.
+    Err(invalid(name, &format!("{number:?}"), reason.to_owned()))
 }
 
 fn at_least(number: i64, min: i64) -> Option<String> {
@@ -160,44 +179,54 @@ fn no_more_than(number: i64, max: i64) -> Option<String> {
     (number > max).then(|| format!("Value must be no more than {max}"))
 }
 
-fn text_fault(name: &str, check: Check, value: &str) -> Option<String> {
-    let one_of = |known: &[&str]| format!("String must be one of: {}", known.join(", "));
+fn check_text(name: &str, check: Check, value: &str) -> Result<(), ValueError> {
+    let one_of = |value: &str, known: &[&str]| {
+        Err(invalid(name, value, format!("String must be one of: {}", known.join(", "))))
+    };
     match check {
-        Check::OneOf(known) => (!known.contains(&value)).then(|| one_of(known)),
+        Check::OneOf(known) if !known.contains(&value) => one_of(value, known),
         Check::OneOfAnyCase(known) => {
-            let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(value));
-            (!is_known)
-                .then(|| format!("String must be one of (case insensitive): {}", known.join(", ")))
-        }
-        Check::ListOf(known) => {
-            let items: Vec<&str> = list_items(value).collect();
-            if items.iter().any(|item| !known.contains(item)) {
-                return Some(one_of(known));
+            if known.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+                return Ok(());
             }
-            let twice = (1..items.len()).any(|index| items[..index].contains(&items[index]));
-            twice.then(|| format!("Configuration '{name}' values must not be duplicated."))
+            let known = known.join(", ");
+            let reason = format!("String must be one of (case insensitive): {known}");
+            Err(invalid(name, value, reason))
         }
-        Check::NotEmpty => value.is_empty().then(|| {
-            format!(
-                "Configuration '{name}' must not be empty. Valid values include: any non-empty \
-                 value"
-            )
-        }),
-        Check::ThrottledReplicas => {
-            let pair = |item: &str| {
-                let digits =
-                    |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-                item.split_once(':').is_some_and(|(partition, id)| digits(partition) && digits(id))
-            };
-            (value != "*" && !list_items(value).all(pair)).then(|| {
-                format!(
-                    "{name} must be the literal '*' or a list of replicas in the following format: \
-                     [partitionId]:[brokerId],[partitionId]:[brokerId],..."
-                )
-            })
+        Check::ListOf(known) if !value.is_empty() => {
+            let mut items = value.split(',').map(str::trim);
+            let wrong =
+                items.find(|item| item.is_empty() || !(known.is_empty() || known.contains(item)));
+            match wrong {
+                None => Ok(()),
+                Some("") => Err(ValueError::EmptyItem { name: name.to_owned() }),
+                Some(item) => one_of(item, known),
+            }
         }
-        _ => None,
+        Check::NotEmpty if value.is_empty() => Err(ValueError::Empty { name: name.to_owned() }),
+        Check::ThrottledReplicas => check_throttled_replicas(name, value),
+        _ => Ok(()),
     }
+}
+
+fn check_throttled_replicas(name: &str, value: &str) -> Result<(), ValueError> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let pair = |item: &str| {
+        item.split_once(':').is_some_and(|(partition, id)| digits(partition) && digits(id))
+    };
+    if value == "*" || list_items(value).all(pair) {
+        return Ok(());
+    }
+    let items: Vec<&str> = value.split(',').map(str::trim).collect();
+    let value = format!("[{}]", items.join(", "));
+    Err(invalid(
+        name,
+        &value,
+        format!(
+            "{name} must be the literal '*' or a list of replicas in the following format: \
+             [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+        ),
+    ))
 }
 
 /// The items of a list value, without the spaces around them.
@@ -283,12 +312,7 @@ mod tests {
             ("preallocate", "yes", "Expected value to be either true or false"),
             ("min.cleanable.dirty.ratio", "1.5", "Value must be no more than 1"),
             ("min.cleanable.dirty.ratio", "NaN", "Value must be at least 0"),
-            ("cleanup.policy", "compact,shred", "String must be one of: compact, delete"),
-            (
-                "cleanup.policy",
-                "delete,delete",
-                "Configuration 'cleanup.policy' values must not be duplicated.",
-            ),
+            ("cleanup.policy", "shred", "String must be one of: compact, delete"),
             ("compression.gzip.level", "0", "Value must be between 1 and 9 or equal to -1"),
             ("compression.lz4.level", "18", "Value must be no more than 17"),
             ("message.timestamp.type", "Now", "String must be one of: CreateTime, LogAppendTime"),
@@ -296,8 +320,20 @@ mod tests {
             let expected = format!("Invalid value {value} for configuration {name}: {expected}");
             assert_eq!(topic_fault(name, value), Some(expected));
         }
+        assert_eq!(
+            topic_fault("cleanup.policy", "compact,shred").as_deref(),
+            Some(
+                "Invalid value shred for configuration cleanup.policy: String must be one of: \
+                 compact, delete"
+            )
+        );
+        assert_eq!(
+            topic_fault("cleanup.policy", "compact,,delete").as_deref(),
+            Some("Configuration 'cleanup.policy' values must not be empty.")
+        );
         for (name, value) in [
             ("retention.ms", "-1"),
+            ("cleanup.policy", "delete,delete"),
             ("retention.bytes", "-5"),
             ("cleanup.policy", ""),
             ("cleanup.policy", "compact, delete"),
@@ -307,7 +343,8 @@ mod tests {
         ] {
             assert_eq!(topic_fault(name, value), None, "{name}={value}");
         }
-        assert!(topic_fault("leader.replication.throttled.replicas", "0:1,x").is_some());
+        let fault = topic_fault("leader.replication.throttled.replicas", "0:1,x").unwrap();
+        assert!(fault.starts_with("Invalid value [0:1, x] for configuration leader."), "{fault}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! DescribeConfigs: settings with where each value comes from.
 
-use super::resources::{self, Refusal, resource_of};
-use crate::cluster::changes::{Resource, topic_name_fault};
-use crate::cluster::metadata::Image;
+use super::resources::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refusal, TOPIC};
+use crate::cluster::changes::topic_name_fault;
+use crate::cluster::metadata::{Image, NamedResource, Overrides};
 use crate::cluster::settings::{Described, Layers};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::describe_configs::{
@@ -27,6 +27,8 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     let results = resources.iter().zip(&found).map(|(asked, found)| {
         let (error_code, error_message, described) = match found {
             Ok(described) => (ErrorCode::None, None, described.as_slice()),
+            // Kafka sends an unknown topic's code without words.
+            Err((code, text)) if text.is_empty() => (*code, None, &[][..]),
             Err((code, text)) => (*code, Some(text.as_str()), &[][..]),
         };
         let keys = asked.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
@@ -51,23 +53,43 @@ fn settings_of(
 ) -> Result<Vec<Described>, Refusal> {
     let node = &request.server.shard.node;
     let layers = Layers::of_image(image, node.node_id, &node.fixed);
+    let name = asked.resource_name;
+    let refused = |text: String| Err((ErrorCode::InvalidRequest, text));
+    let named = |kind| {
+        let none = Overrides::new();
+        let overrides = image.named_overrides(kind, name);
+        Ok(layers.describe_named(kind, overrides.map_or(&none, |overrides| overrides)))
+    };
     match asked.resource_type {
-        // Nothing can be set on these yet, so none has a value to show.
-        resources::GROUP | resources::CLIENT_METRICS | resources::BROKER_LOGGER => Ok(Vec::new()),
-        kind => match resource_of(kind, asked.resource_name, node.node_id)? {
-            Resource::Topic(name) => match image.topic(&name) {
-                Some(topic) => Ok(layers.describe_topic(&topic.overrides)),
-                None => Err(match topic_name_fault(&name) {
-                    Some(fault) => (ErrorCode::InvalidTopicException, fault),
-                    None => {
-                        let code = ErrorCode::UnknownTopicOrPartition;
-                        (code, format!("The topic '{name}' does not exist."))
-                    }
-                }),
-            },
-            Resource::Broker(_) => Ok(layers.describe_broker()),
-            Resource::AllBrokers => Ok(layers.describe_all_brokers()),
+        TOPIC => match image.topic(name) {
+            Some(topic) => Ok(layers.describe_topic(&topic.overrides)),
+            None => Err(match topic_name_fault(name) {
+                Some(fault) => (ErrorCode::InvalidTopicException, fault),
+                None => (ErrorCode::UnknownTopicOrPartition, String::new()),
+            }),
         },
+        BROKER if name.is_empty() => Ok(layers.describe_all_brokers()),
+        BROKER | BROKER_LOGGER => {
+            let is_broker = asked.resource_type == BROKER;
+            let or_empty = if is_broker { " or empty string," } else { "" };
+            match name.parse::<i32>() {
+                _ if name.is_empty() => refused("Broker id must not be empty".to_owned()),
+                Ok(id) if id != node.node_id.0 => refused(format!(
+                    "Unexpected broker id, expected {}{or_empty} but received {name}",
+                    node.node_id
+                )),
+                Ok(_) if is_broker => Ok(layers.describe_broker()),
+                Ok(_) => Ok(Vec::new()), // the log has no levels that clients can set
+                Err(_) => refused(format!("Broker id must be an integer, but it is: {name}")),
+            }
+        }
+        CLIENT_METRICS if name.is_empty() => {
+            refused("Client metrics subscription name must not be empty".to_owned())
+        }
+        CLIENT_METRICS => named(NamedResource::ClientMetrics),
+        GROUP if name.is_empty() => refused("Group name must not be empty".to_owned()),
+        GROUP => named(NamedResource::Group),
+        _ => refused(format!("Unexpected resource type UNKNOWN for resource {name}")),
     }
 }
 

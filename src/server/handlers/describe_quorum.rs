@@ -1,5 +1,6 @@
 //! DescribeQuorum: the metadata group, which on a single node is this node alone.
 
+use crate::cluster::changes::METADATA_TOPIC;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionDataResponse,
@@ -8,8 +9,7 @@ use crate::protocol::messages::describe_quorum::{
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
 
-/// The one topic that is asked for: Kafka's name of the metadata log, and its only partition.
-const METADATA_TOPIC: &str = "__cluster_metadata";
+/// The only partition of the metadata log.
 const METADATA_PARTITION: i32 = 0;
 /// Name of the listener that controllers are reached over: the clients' own.
 const LISTENER: &str = "PLAINTEXT";

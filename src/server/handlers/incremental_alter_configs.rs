@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs: sets, deletes and edits single settings.
 
-use super::resources::{Alterations, Refusal};
+use super::resources::{Alterations, BROKER_LOGGER, Refusal};
 use crate::cluster::changes::{SettingChange, SettingVerb};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::incremental_alter_configs::{
@@ -16,7 +16,13 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
     let body: IncrementalAlterConfigsRequest = request.decode()?;
     let validate_only = body.validate_only;
     let asked = body.resources.iter();
-    let asked = asked.map(|asked| (asked.resource_type, asked.resource_name, changes_of(asked)));
+    let asked = asked.map(|asked| {
+        let changes = changes_of(asked).and_then(|changes| match asked.resource_type {
+            BROKER_LOGGER => Err(refused_loggers(request, asked)),
+            _ => Ok(changes),
+        });
+        (asked.resource_type, asked.resource_name, changes)
+    });
     let results = Alterations::new(request, asked)
         .make(request, |changes| ChangeRequest::AlterSettings { changes, validate_only })
         .await;
@@ -31,6 +37,26 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
     Ok(request.encode(&IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses }))
 }
 
+/// This broker's log has no levels that clients can set, so no logger has a name.
+fn refused_loggers(request: &Request, asked: &AlterConfigsResource<'_>) -> Refusal {
+    let node_id = request.server.shard.node.node_id;
+    let name = asked.resource_name;
+    match name.parse::<i32>() {
+        Err(_) => {
+            let text = format!("Node id must be an integer, but it is: {name}");
+            (ErrorCode::InvalidRequest, text)
+        }
+        Ok(id) if id != node_id.0 => {
+            let text = format!("Unexpected node id. Expected {node_id}, but received {name}");
+            (ErrorCode::InvalidRequest, text)
+        }
+        Ok(_) => {
+            let logger = asked.configs.first().map_or("", |config| config.name);
+            (ErrorCode::InvalidConfig, format!("Logger {logger} does not exist!"))
+        }
+    }
+}
+
 fn changes_of(asked: &AlterConfigsResource<'_>) -> Result<Vec<SettingChange>, Refusal> {
     let change =
         |config: &crate::protocol::messages::incremental_alter_configs::AlterableConfig| {
@@ -40,7 +66,7 @@ fn changes_of(asked: &AlterConfigsResource<'_>) -> Result<Vec<SettingChange>, Re
                 2 => SettingVerb::Append,
                 3 => SettingVerb::Subtract,
                 other => {
-                    let text = format!("Unknown operation type {other}.");
+                    let text = format!("Unknown operations type {other}");
                     return Err((ErrorCode::InvalidRequest, text));
                 }
             };

@@ -2,6 +2,7 @@
 
 use crate::base::ids::NodeId;
 use crate::cluster::changes::{ChangeError, Resource};
+use crate::cluster::metadata::NamedResource;
 use crate::protocol::error::ErrorCode;
 use crate::server::dispatch::Request;
 use crate::server::handlers::errors;
@@ -21,25 +22,22 @@ pub type Refusal = (ErrorCode, String);
 ///
 /// # Errors
 /// [`Refusal`]: there is none.
-pub fn resource_of(kind: i8, name: &str, node_id: NodeId) -> Result<Resource, Refusal> {
-    match kind {
-        TOPIC => Ok(Resource::Topic(name.to_owned())),
-        BROKER if name.is_empty() => Ok(Resource::AllBrokers),
-        BROKER => {
-            let id: i32 = name.parse().map_err(|_| {
-                let text = format!("Broker id must be an integer, but it is: {name}");
-                (ErrorCode::InvalidRequest, text)
-            })?;
-            if id != node_id.0 {
-                let text = format!(
-                    "Unexpected broker id, expected {node_id} or empty string, but received {name}"
-                );
-                return Err((ErrorCode::InvalidRequest, text));
-            }
-            Ok(Resource::Broker(node_id))
+pub fn resource_to_change(kind: i8, name: &str, node_id: NodeId) -> Result<Resource, Refusal> {
+    let text = match kind {
+        TOPIC => return Ok(Resource::Topic(name.to_owned())),
+        GROUP => return Ok(Resource::Named(NamedResource::Group, name.to_owned())),
+        CLIENT_METRICS => {
+            return Ok(Resource::Named(NamedResource::ClientMetrics, name.to_owned()));
         }
-        _ => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {kind}"))),
-    }
+        BROKER if name.is_empty() => return Ok(Resource::AllBrokers),
+        BROKER => match name.parse::<i32>() {
+            Ok(id) if id == node_id.0 => return Ok(Resource::Broker(node_id)),
+            Ok(_) => format!("Unexpected broker id, expected {node_id}, but received {name}"),
+            Err(_) => format!("Node id must be an integer, but it is: {name}"),
+        },
+        _ => format!("Unknown resource type {kind}"),
+    };
+    Err((ErrorCode::InvalidRequest, text))
 }
 
 /// Changes of several resources: what is refused before the controller sees it, and the rest.
@@ -66,8 +64,10 @@ impl<C> Alterations<C> {
             let resource = if twice.contains(&(kind, name)) {
                 let text = "Each resource must appear at most once.".to_owned();
                 Err((ErrorCode::InvalidRequest, text))
+            } else if let (BROKER_LOGGER, Err(refusal)) = (kind, &changes) {
+                Err(refusal.clone())
             } else {
-                resource_of(kind, name, node_id)
+                resource_to_change(kind, name, node_id)
             };
             match resource.and_then(|resource| Ok((resource, changes?))) {
                 Ok(accepted) => {
