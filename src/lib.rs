@@ -71,11 +71,14 @@
 //!   `storage/wake.rs`: who waits for what.
 //! - `storage/read.rs`: whole batches from memory or, shared and read ahead, from disk.
 //!   `storage/lookup.rs`: records by their time.
+//! - `storage/producers.rs`: which batches are repeated, which are missing;
+//!   `storage/snapshot.rs`: that as bytes, `storage/replay.rs`: that after a stop or crash.
 //! - `storage/retention.rs`, `storage/truncate.rs`: giving up the old; cutting, closing, deleting.
 //! - `storage/recovery.rs`, `storage/scan.rs`, `storage/checkpoint.rs`: a log over a stop or crash.
 //! - `storage/data_dir.rs`: the directory around all logs, and whose it is.
 //! - `storage/tests.rs`: on the simulated disk and a real one: `storage/tests/life.rs`,
-//!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`.
+//!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`,
+//!   `storage/tests/producers.rs`.
 //
 //!
 //! # `consensus/`: agreement on one log

@@ -99,6 +99,21 @@ pub const GROUP_BATCH_BYTES_MAX: usize = 256 * MIB;
 
 /// Most groups that one request names: as many as a partition of `__consumer_offsets` holds.
 pub const GROUPS_PER_REQUEST_COUNT_MAX: usize = 100_000;
+/// Most producers that number their batches and that one partition remembers; the longest silent
+/// one gives way to a new one. One takes at most 192 bytes, the table that finds it included, with
+/// what growth keeps free at most twice that: 100 thousand of them 38 MiB at most.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 100_000;
+
+/// Most producers that all partitions of a shard remember together, 380 MiB of them; past it, a
+/// partition gives up its longest silent one for each new one, but keeps one at least.
+pub const PRODUCERS_PER_SHARD_MAX: usize = 1_000_000;
+
+/// Largest file of what a partition remembers of its producers that is read, bytes: a full one of
+/// ours, 46 bytes a producer for Kafka and up to 105 for us.
+pub const PRODUCER_SNAPSHOT_BYTES_MAX: usize = PRODUCERS_PER_PARTITION_MAX * 151 + KIB;
+
+/// Producer ids that the controller hands to a shard at a time: Kafka's block.
+pub const PRODUCER_IDS_PER_BLOCK: i64 = 1_000;
 
 const _: () = assert!(DIRECT_ALIGN_BYTES.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "index positions are u32");

@@ -62,7 +62,10 @@ pub struct ProducedBatches {
     /// The header says another: correct it with `batch::patch_max_timestamp` where it is copied
     /// to.
     pub max_timestamp_differs: bool,
+    /// Who sent it, if that producer numbers what it sends.
     pub producer: Option<BatchProducer>,
+    /// It is part of a transaction.
+    pub transactional: bool,
 }
 
 /// Why a batch may not be appended.
@@ -178,6 +181,7 @@ pub fn validate_produce(
         max_timestamp: walk.max_timestamp,
         max_timestamp_differs: walk.max_timestamp != batch.max_timestamp(),
         producer,
+        transactional: batch.is_transactional(),
     })
 }
 
@@ -199,7 +203,7 @@ fn check_header(batch: &BatchView<'_>) -> Result<Option<BatchProducer>, ProduceE
         return Err(ProduceError::TimestampType);
     }
     let id = header.producer_id.get();
-    if id == NO_PRODUCER_ID {
+    if id <= NO_PRODUCER_ID {
         return Ok(None);
     }
     let base_sequence = header.base_sequence.get();

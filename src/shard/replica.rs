@@ -12,7 +12,7 @@ use crate::io::{Io, Slice};
 use crate::protocol::batch::{
     self, BatchView, ProduceError, ProduceLimits, ProducedBatches, validate_produce,
 };
-use crate::storage::{AppendError, FlushError, FlushPolicy, Log, LogConfig};
+use crate::storage::{AppendError, FlushError, FlushPolicy, Log, LogConfig, ProducerError};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -45,6 +45,8 @@ pub enum StoreError {
     Refused(#[from] ProduceError),
     #[error("transactions are not served")]
     Transactional,
+    #[error(transparent)]
+    Producer(ProducerError),
     #[error("a batch of {batch_bytes} bytes; a segment holds {segment_bytes}")]
     LargerThanSegment { batch_bytes: usize, segment_bytes: u64 },
     #[error("no space is left on the disk")]
@@ -167,6 +169,7 @@ impl Replica {
             max_timestamp: view.max_timestamp(),
             max_timestamp_differs: false,
             producer: None,
+            transactional: false,
         };
         self.enter(batch, produced, self.io.clock().now_ms())
     }
@@ -210,7 +213,7 @@ impl Replica {
             keys_required: settings.cleanup_compact,
         };
         let produced = validate_produce(batch, &limits)?;
-        if produced.producer.is_some_and(|producer| producer.transactional) {
+        if produced.transactional {
             return Err(StoreError::Transactional);
         }
         let segment_bytes = u64::try_from(settings.segment_bytes).unwrap_or(0);
@@ -244,7 +247,7 @@ impl Replica {
         let stored = Stored {
             base_offset: appended.base_offset,
             log_start: appended.log_start,
-            log_append_time_ms: log_append_time.then_some(now_ms),
+            log_append_time_ms: log_append_time.then_some(appended.repeats.unwrap_or(now_ms)),
         };
         Ok((stored, Box::pin(log.wait_flushed(appended.last_offset.plus(1)))))
     }
@@ -275,6 +278,7 @@ impl From<AppendError> for StoreError {
     fn from(error: AppendError) -> StoreError {
         match error {
             AppendError::NoSpace => StoreError::NoSpace,
+            AppendError::Producer(error) => StoreError::Producer(error),
             error => StoreError::Storage(error.to_string()),
         }
     }
@@ -305,6 +309,7 @@ pub fn log_config(settings: &TopicSettings) -> LogConfig {
         retention_bytes,
         index_interval_bytes: count(settings.index_interval_bytes.into()),
         message_max_bytes: usize::try_from(settings.max_message_bytes).unwrap_or(0),
+        producer_expiration_ms: settings.producer_id_expiration_ms,
         flush: if settings.flush_each_ack() {
             FlushPolicy::Always
         } else {

@@ -46,6 +46,9 @@ pub struct CorruptRange {
 pub struct Checkpoint {
     pub start_offset: Offset,
     pub recovery_point: Option<RecoveryPoint>,
+    /// The snapshot of producers to begin with, not before the recovery point; `None`: nobody was
+    /// known.
+    pub producers: Option<Offset>,
     pub corrupt: Vec<CorruptRange>,
 }
 
@@ -58,6 +61,8 @@ pub struct CleanLog {
     pub start_offset: Offset,
     pub segments: Vec<SegmentFacts>,
     pub epochs: EpochCache,
+    /// The snapshot of producers at the log's end; `None`: nobody was known.
+    pub producers: Option<Offset>,
     pub corrupt: Vec<CorruptRange>,
 }
 
@@ -76,6 +81,7 @@ impl Checkpoint {
                 point.max_timestamp_offset
             );
         }
+        write_producers(&mut text, self.producers);
         write_corrupt(&mut text, &self.corrupt);
         text
     }
@@ -100,6 +106,7 @@ impl Checkpoint {
                         max_timestamp_offset: number(&mut words)?,
                     });
                 }
+                "producers" => checkpoint.producers = Some(Offset(number(&mut words)?)),
                 "corrupt" => checkpoint.corrupt.push(read_corrupt(&mut words)?),
                 _ => return None,
             }
@@ -128,6 +135,7 @@ pub fn encode_clean(logs: &[CleanLog]) -> String {
         for (epoch, start) in log.epochs.entries() {
             let _ = writeln!(text, "epoch {epoch} {start}");
         }
+        write_producers(&mut text, log.producers);
         write_corrupt(&mut text, &log.corrupt);
     }
     let _ = writeln!(text, "end {}", logs.len());
@@ -150,6 +158,7 @@ pub fn decode_clean(text: &str) -> Option<Vec<CleanLog>> {
                 start_offset: Offset(number(&mut words)?),
                 segments: Vec::new(),
                 epochs: EpochCache::default(),
+                producers: None,
                 corrupt: Vec::new(),
             }),
             "segment" => logs.last_mut()?.segments.push(SegmentFacts {
@@ -164,6 +173,7 @@ pub fn decode_clean(text: &str) -> Option<Vec<CleanLog>> {
                 let entry = (LeaderEpoch(number(&mut words)?), Offset(number(&mut words)?));
                 logs.last_mut()?.epochs.note(entry.0, entry.1);
             }
+            "producers" => logs.last_mut()?.producers = Some(Offset(number(&mut words)?)),
             "corrupt" => logs.last_mut()?.corrupt.push(read_corrupt(&mut words)?),
             "end" => {
                 let count: usize = number(&mut words)?;
@@ -187,6 +197,12 @@ pub fn decode_partition_metadata(text: &str) -> Option<TopicId> {
         return None;
     }
     lines.next()?.strip_prefix("topic_id:")?.trim().parse().ok()
+}
+
+fn write_producers(text: &mut String, snapshot: Option<Offset>) {
+    if let Some(offset) = snapshot {
+        let _ = writeln!(text, "producers {offset}");
+    }
 }
 
 fn write_corrupt(text: &mut String, ranges: &[CorruptRange]) {
@@ -240,6 +256,7 @@ mod tests {
         let checkpoint = Checkpoint {
             start_offset: Offset(3),
             recovery_point: Some(point),
+            producers: Some(Offset(12)),
             corrupt: vec![corrupt()],
         };
         assert_eq!(Checkpoint::decode(&checkpoint.encode()), Some(checkpoint));
@@ -266,6 +283,7 @@ mod tests {
             start_offset: Offset(0),
             segments: vec![facts],
             epochs,
+            producers: Some(Offset(10)),
             corrupt: vec![corrupt()],
         };
         let logs = vec![log.clone(), log];

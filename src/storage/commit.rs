@@ -85,6 +85,8 @@ struct Shared {
     segment_id_next: Cell<u64>,
     logs: RefCell<Vec<Weak<LogCell>>>,
     flush_file: RefCell<Option<Rc<File>>>,
+    /// Producers that the shard's logs remember.
+    producers_count: Rc<Cell<usize>>,
 }
 
 /// Bytes of a log that are written and wait for a flush.
@@ -154,6 +156,7 @@ impl Committer {
             segment_id_next: Cell::new(0),
             logs: RefCell::default(),
             flush_file: RefCell::default(),
+            producers_count: Rc::default(),
         }));
         io.spawn(committer.clone().run());
         io.spawn(committer.clone().keep_house());
@@ -199,6 +202,11 @@ impl Committer {
         let id = self.0.segment_id_next.get();
         self.0.segment_id_next.set(id + 1);
         id
+    }
+
+    /// How many producers the shard's logs remember, as they count it.
+    pub(super) fn producers_count(&self) -> Rc<Cell<usize>> {
+        self.0.producers_count.clone()
     }
 
     pub(super) fn register(&self, log: &Rc<LogCell>) {

@@ -271,6 +271,7 @@ mod tests {
             start_offset: Default::default(),
             segments: Vec::new(),
             epochs: Default::default(),
+            producers: None,
             corrupt: Vec::new(),
         };
         first.write_clean(std::slice::from_ref(&log)).unwrap();

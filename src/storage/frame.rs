@@ -3,7 +3,9 @@
 //! Only storage's own view: it must take apart bytes that a crash or a bad disk left behind, at any
 //! position, without believing any of them. **Invariant:** `bytes >= HEAD_BYTES` in a parsed head.
 
+use super::producers::Sent;
 use crate::base::limits::REQUEST_BYTES_MAX;
+use crate::protocol::batch::NO_PRODUCER_ID;
 
 /// Bytes of a batch before its first record.
 pub const HEAD_BYTES: usize = 61;
@@ -13,6 +15,9 @@ const LENGTH_END_BYTES: usize = 12;
 
 /// From here to the batch's end its CRC-32C is taken.
 const CRC_START_BYTES: usize = 21;
+
+/// The bit of the attributes that marks a batch of Kafka's own, which has no sequence.
+const CONTROL: i16 = 0x20;
 
 /// What the first [`HEAD_BYTES`] of a batch say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub struct Head {
     pub crc: u32,
     pub last_offset_delta: i32,
     pub max_timestamp: i64,
+    /// Who sent the batch, if that producer numbers what it sends.
+    pub sent: Option<Sent>,
 }
 
 /// Why bytes are not the head of a batch.
@@ -49,6 +56,7 @@ impl Head {
             crc: int(head, 17).cast_unsigned(),
             last_offset_delta: int(head, 23),
             max_timestamp: long(head, 35),
+            sent: sent(head),
         };
         let sane = head[16] == 2
             && parsed.base_offset >= 0
@@ -98,6 +106,23 @@ pub fn patched_start(batch: &[u8], base_offset: i64, leader_epoch: i32) -> [u8; 
     start
 }
 
+fn sent(head: &[u8; HEAD_BYTES]) -> Option<Sent> {
+    let producer_id = long(head, 43);
+    if producer_id <= NO_PRODUCER_ID || short(head, 21) & CONTROL != 0 {
+        return None;
+    }
+    Some(Sent {
+        producer_id,
+        epoch: short(head, 51),
+        sequence: int(head, 53),
+        offset_delta: int(head, 23),
+    })
+}
+
+fn short(bytes: &[u8; HEAD_BYTES], at: usize) -> i16 {
+    i16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
 fn int(bytes: &[u8; HEAD_BYTES], at: usize) -> i32 {
     i32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -129,6 +154,19 @@ pub mod tests {
         batch
     }
 
+    /// [`batch`] by a producer that numbers what it sends.
+    pub fn numbered(bytes: usize, sent: Sent, max_timestamp: i64) -> Vec<u8> {
+        let seed = sent.sequence as u8;
+        let mut batch = batch(bytes, sent.offset_delta + 1, max_timestamp, seed);
+        batch[21..23].fill(0);
+        batch[43..51].copy_from_slice(&sent.producer_id.to_be_bytes());
+        batch[51..53].copy_from_slice(&sent.epoch.to_be_bytes());
+        batch[53..57].copy_from_slice(&sent.sequence.to_be_bytes());
+        let crc = crc32c::crc32c(&batch[CRC_START_BYTES..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        batch
+    }
+
     /// Goal: a head reads back what was written, and damage is seen. Method: flip bytes of each
     /// class.
     #[test]
@@ -138,7 +176,12 @@ pub mod tests {
         bytes[..16].copy_from_slice(&start);
         let head = Head::parse_slice(&bytes).unwrap();
         assert_eq!((head.base_offset, head.end_offset(), head.leader_epoch), (40, 43, 5));
-        assert_eq!((head.bytes, head.max_timestamp), (200, 77));
+        assert_eq!((head.bytes, head.max_timestamp, head.sent), (200, 77, None));
+        let sent = Sent { producer_id: 1 << 40, epoch: 3, sequence: i32::MAX, offset_delta: 6 };
+        let mut other = numbered(100, sent, 9);
+        assert_eq!(Head::parse_slice(&other).unwrap().sent, Some(sent));
+        other[22] = 0x20;
+        assert_eq!(Head::parse_slice(&other).unwrap().sent, None);
         assert!(crc_holds(&head, [&bytes[..10], &bytes[10..100], &bytes[100..]]));
         bytes[150] ^= 1;
         assert!(!crc_holds(&head, [&bytes[..]]));

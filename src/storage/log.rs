@@ -12,7 +12,9 @@ use super::checkpoint::{CleanLog, CorruptRange};
 use super::commit::{Committer, Pending};
 use super::epochs::EpochCache;
 use super::frame::{HEAD_BYTES, Head, patched_start};
+use super::producers::{KnownProducer, ProducerError, Producers, Sent};
 use super::segment::Segment;
+use super::snapshot;
 use super::tail_cache::Tail;
 use super::wake::{OffsetWakers, Wakers};
 use crate::base::ids::{LeaderEpoch, Offset, TopicId};
@@ -51,6 +53,8 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     pub message_max_bytes: usize,
     pub flush: FlushPolicy,
+    /// Who numbers its batches is forgotten when it was silent for so long.
+    pub producer_expiration_ms: i64,
 }
 
 impl Default for LogConfig {
@@ -64,6 +68,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             message_max_bytes: crate::base::limits::MESSAGE_BYTES_MAX,
             flush: FlushPolicy::Always,
+            producer_expiration_ms: 24 * 3_600_000,
         }
     }
 }
@@ -95,6 +100,9 @@ pub struct Appended {
     pub base_offset: Offset,
     pub last_offset: Offset,
     pub log_start: Offset,
+    /// Nothing was appended: the batch has been at these offsets since an earlier append, with this
+    /// as its largest timestamp.
+    pub repeats: Option<i64>,
 }
 
 /// Why nothing was appended.
@@ -108,6 +116,8 @@ pub enum AppendError {
     NoSpace,
     #[error("the bytes are not whole batches: {0}")]
     Malformed(&'static str),
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
 }
 
 /// Why appended records will not be acknowledged.
@@ -188,6 +198,9 @@ pub(super) struct LogState {
     pub end_offset: Offset,
     pub flushed_offset: Offset,
     pub epochs: EpochCache,
+    pub producers: Producers,
+    /// The snapshot of producers that the checkpoint names.
+    pub snapshot: Option<Offset>,
     pub corrupt: Vec<CorruptRange>,
     pub fenced: Option<String>,
     /// Counts cuts of unacknowledged records: who waits across one waits for nothing.
@@ -240,6 +253,18 @@ impl LogState {
         filled.map(|segment| segment.dirty_bytes()).take_while(|&bytes| bytes > 0).sum()
     }
 
+    /// Where the batch of `sent` has been since an earlier append; nothing: it may be appended.
+    fn repeated(&mut self, sent: &Sent, now_ms: i64) -> Result<Option<Appended>, ProducerError> {
+        self.producers.expire(now_ms, self.config.producer_expiration_ms);
+        let known = self.producers.check(sent)?;
+        Ok(known.map(|known| Appended {
+            base_offset: Offset(known.base_offset()),
+            last_offset: Offset(known.last_offset),
+            log_start: self.start_offset,
+            repeats: Some(known.timestamp),
+        }))
+    }
+
     /// The damage that `position` of the segment's file lies in.
     pub fn damage_at(&self, segment: &Segment, position: u64) -> Option<CorruptRange> {
         let known = self.corrupt.iter().find(|range| {
@@ -276,8 +301,9 @@ impl Log {
     /// Appends whole batches, giving them the next offsets and `epoch`. Not durable: await
     /// [`Log::wait_flushed`], and call it before anything else is awaited.
     ///
-    /// One copy, no I/O. `batches` were validated by `protocol::batch`; `now_ms` decides on
-    /// rolling.
+    /// One copy, no I/O. `batches` were validated by `protocol::batch`; `now_ms` decides on rolling
+    /// and on which producers are forgotten. A batch with a sequence comes alone; it is appended
+    /// only if it is the next one of its producer, and found again if it is a repeated one.
     ///
     /// # Errors
     /// [`AppendError`]: nothing was appended.
@@ -287,10 +313,16 @@ impl Log {
         epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let last_offset_delta = offsets_needed(batches)?;
+        let (offsets_count, alone) = look_over(batches)?;
         let mut state = self.0.state.borrow_mut();
         if let Some(reason) = &state.fenced {
             return Err(AppendError::Fenced(reason.clone()));
+        }
+        let sent = alone.and_then(|head| Some((head.sent?, head.max_timestamp)));
+        if let Some((sent, _)) = &sent
+            && let Some(repeated) = state.repeated(sent, now_ms)?
+        {
+            return Ok(repeated);
         }
         if state.no_space && state.config.flush != FlushPolicy::Always {
             return Err(AppendError::NoSpace);
@@ -299,7 +331,7 @@ impl Log {
         if dirty_bytes > 0 && dirty_bytes + batches.len() as u64 > LOG_DIRTY_BYTES_MAX {
             return Err(AppendError::NoRoom { dirty_bytes });
         }
-        let rolls = roll_is_due(&state, batches.len() as u64, last_offset_delta, now_ms);
+        let rolls = roll_is_due(&state, batches.len() as u64, offsets_count, now_ms);
         let segment_base = if rolls { state.end_offset } else { state.active().base_offset };
         drop(state);
         let buffers = self.reserve(segment_base, batches.len());
@@ -309,6 +341,10 @@ impl Log {
         }
         state = self.0.state.borrow_mut();
         let appended = copy_batches(&mut state, batches, epoch, &mut buffers);
+        if let Some((sent, timestamp)) = &sent {
+            let (base_offset, flushed_offset) = (appended.base_offset.0, state.flushed_offset.0);
+            state.producers.append(sent, base_offset, *timestamp, now_ms, flushed_offset);
+        }
         state.last_append = self.0.io.clock().monotonic();
         state.tail_quiet = false;
         state.changed_since_open = true;
@@ -443,6 +479,14 @@ impl Log {
         state.epochs.end_offset(epoch, state.end_offset)
     }
 
+    /// The producers that number their batches and are known at `now_ms`, longest silent first.
+    pub fn producers(&self, now_ms: i64) -> Vec<KnownProducer> {
+        let mut state = self.0.state.borrow_mut();
+        let expiration_ms = state.config.producer_expiration_ms;
+        state.producers.expire(now_ms, expiration_ms);
+        state.producers.all().copied().collect()
+    }
+
     /// The settings in force.
     pub fn config(&self) -> LogConfig {
         self.0.state.borrow().config.clone()
@@ -478,6 +522,10 @@ impl LogCell {
         let id = self.committer.next_segment_id();
         let segment = Segment::new(self.dir.clone(), base_offset, id, now_ms, interval_bytes);
         state.segments.push_back(Rc::new(segment));
+        if state.producers.count() > 0 {
+            let known: Vec<KnownProducer> = state.producers.all().copied().collect();
+            *sealed.snapshot.borrow_mut() = Some(snapshot::encode(&known));
+        }
         drop(state);
         if sealed.flushed_bytes.get() == sealed.end_bytes.get() {
             super::prepare::close_later(self, &sealed);
@@ -542,18 +590,26 @@ impl Watch {
     }
 }
 
-/// Checks that heads tile `bytes`; returns how many offsets they need.
-fn offsets_needed(mut bytes: &[u8]) -> Result<i64, AppendError> {
+/// Checks that heads tile `bytes`; returns how many offsets they need, and the head of a batch that
+/// comes alone.
+fn look_over(mut bytes: &[u8]) -> Result<(i64, Option<Head>), AppendError> {
     if bytes.is_empty() {
         return Err(AppendError::Malformed("no batch"));
+    }
+    let first = head_to_append(bytes)?;
+    if first.bytes == bytes.len() as u64 {
+        return Ok((i64::from(first.last_offset_delta) + 1, Some(first)));
     }
     let mut needed: i64 = 0;
     while !bytes.is_empty() {
         let head = head_to_append(bytes)?;
+        if head.sent.is_some() {
+            return Err(AppendError::Malformed("a batch with a sequence, and others"));
+        }
         needed += i64::from(head.last_offset_delta) + 1;
         bytes = &bytes[head.bytes as usize..];
     }
-    Ok(needed)
+    Ok((needed, None))
 }
 
 /// The head of the first batch, whatever base offset the producer wrote.
@@ -614,6 +670,7 @@ fn copy_batches(
         base_offset,
         last_offset: Offset(state.end_offset.0 - 1),
         log_start: state.start_offset,
+        repeats: None,
     }
 }
 

@@ -5,8 +5,9 @@
 //! what a log is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring
 //! them to the disk, into space that [`prepare`] made ready; [`read`] and [`lookup`] find them
 //! again; [`retention`] and [`truncate`] give them up; [`checkpoint`] and [`recovery`] carry a log
-//! over a stop or a crash, with [`scan`]; [`data_dir`] is the directory around all logs;
-//! [`wake`] lets tasks wait.
+//! over a stop or a crash, with [`scan`]; [`producers`] tells repeated batches, [`snapshot`] and
+//! [`replay`] carry that over; [`data_dir`] is the directory around all logs; [`wake`] lets tasks
+//! wait.
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
 //! appended.
 #![forbid(unsafe_code)]
@@ -20,11 +21,14 @@ mod index;
 pub mod log;
 mod lookup;
 mod prepare;
+pub mod producers;
 mod read;
 mod recovery;
+mod replay;
 mod retention;
 mod scan;
 mod segment;
+mod snapshot;
 mod tail_cache;
 #[cfg(test)]
 mod tests;
@@ -39,6 +43,7 @@ pub use log::{
     AppendError, Appended, FlushError, FlushPolicy, Log, LogConfig, OpenLog, ReadBatches,
     ReadError, Recovery, TimestampedOffset, Watch,
 };
+pub use producers::{KnownProducer, ProducerError};
 
 use crate::base::ids::{Offset, TopicId};
 use std::path::PathBuf;

@@ -9,7 +9,8 @@
 
 use super::log::LogCell;
 use super::recovery::{rebuild_index, save_checkpoint};
-use super::segment::{LOG_SUFFIX, SPARE_NAME, Segment};
+use super::segment::{LOG_SUFFIX, SPARE_NAME, Segment, path_of};
+use super::snapshot::SNAPSHOT_SUFFIX;
 use super::write::is_full;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB, SEGMENT_BYTES_MAX};
 use crate::io::{File, OpenMode};
@@ -226,6 +227,11 @@ pub(super) async fn close_segment(log: &Rc<LogCell>, segment: &Rc<Segment>) -> i
         rebuild_index(&log.io, segment, interval_bytes).await.map_err(io::Error::other)?;
     }
     segment.write_index(&log.io).await?;
+    let snapshot = segment.snapshot.take();
+    if let Some(snapshot) = snapshot {
+        let path = path_of(&log.dir, segment.end_offset.get(), SNAPSHOT_SUFFIX);
+        log.io.replace_file(&path, snapshot).await?;
+    }
     segment.closed.set(true);
     log.committer.warm(segment);
     Ok(())

@@ -18,6 +18,8 @@ use super::commit::Committer;
 use super::epochs::{EPOCHS_NAME, EpochCache};
 use super::index::SparseIndex;
 use super::log::{Log, LogCell, LogState, OpenLog, Recovery};
+use super::producers::Producers;
+use super::replay::{self, Source};
 use super::scan::{BatchEnd, Scan};
 use super::segment::{
     DELETED_SUFFIX, LOG_SUFFIX, SPARE_NAME, Segment, SegmentFacts, base_offset_of,
@@ -47,13 +49,33 @@ pub(super) async fn open(
             let (found, expected) = (clean.topic_id, open.topic_id);
             return Err(StorageError::ForeignTopic { path: open.dir, found, expected });
         }
-        let log = open_clean(io, committer, &open, dir, clean);
-        return Ok((log, Recovery { corrupt: clean.corrupt.clone(), ..Recovery::default() }));
+        if let Some(producers) = clean_producers(io, committer, &dir, clean).await {
+            let log = open_clean(io, committer, &open, dir, clean, producers);
+            return Ok((log, Recovery { corrupt: clean.corrupt.clone(), ..Recovery::default() }));
+        }
     }
-    let mut opening = Opening { io, committer, open: &open, dir, recovery: Recovery::default() };
+    let recovery = Recovery::default();
+    let known_upto = Offset(i64::MAX);
+    let mut opening = Opening { io, committer, open: &open, dir, recovery, known_upto };
     let log = opening.scan_disk().await?;
     save_checkpoint(&log.0).await.map_err(failed("write checkpoint of", &open.dir))?;
+    let removed = log.0.remove_stray_snapshots().await;
+    removed.map_err(failed("remove snapshots of", &open.dir))?;
     Ok((log, opening.recovery))
+}
+
+/// What a clean stop left of the producers; `None`: it cannot be read, the log is to be scanned.
+async fn clean_producers(
+    io: &Io,
+    committer: &Committer,
+    dir: &Path,
+    clean: &CleanLog,
+) -> Option<Producers> {
+    let shard_count = committer.producers_count();
+    match clean.producers {
+        None => Some(Producers::new(shard_count)),
+        Some(offset) => replay::load(io, dir, offset, shard_count).await,
+    }
 }
 
 /// Writes down where a scan may begin, where the log starts, what is damaged. Durable on return.
@@ -66,6 +88,7 @@ pub(super) async fn save_checkpoint(log: &Rc<LogCell>) -> io::Result<()> {
 }
 
 async fn save_checkpoint_alone(log: &Rc<LogCell>) -> io::Result<()> {
+    let (snapshot, producers) = log.next_snapshot();
     let (checkpoint, scanned, epochs) = {
         let mut state = log.state.borrow_mut();
         let open = state.segments.iter().find(|segment| !segment.closed.get());
@@ -80,6 +103,7 @@ async fn save_checkpoint_alone(log: &Rc<LogCell>) -> io::Result<()> {
         let checkpoint = Checkpoint {
             start_offset: state.start_offset,
             recovery_point: Some(point),
+            producers: snapshot,
             corrupt: state.corrupt.clone(),
         };
         let epochs = state.epochs_dirty.then(|| state.epochs.encode());
@@ -96,7 +120,13 @@ async fn save_checkpoint_alone(log: &Rc<LogCell>) -> io::Result<()> {
     if scanned.flushed_bytes.get() > 0 {
         scanned.write_index(&log.io).await?;
     }
-    log.io.replace_file(&log.dir.join(CHECKPOINT_NAME), checkpoint.encode().into_bytes()).await
+    if let (Some(upto), Some(known)) = (snapshot, producers) {
+        log.write_snapshot(upto, &known).await?;
+    }
+    let contents = checkpoint.encode().into_bytes();
+    log.io.replace_file(&log.dir.join(CHECKPOINT_NAME), contents).await?;
+    log.use_snapshot(checkpoint.producers).await;
+    Ok(())
 }
 
 fn open_clean(
@@ -105,6 +135,7 @@ fn open_clean(
     open: &OpenLog,
     dir: Rc<Path>,
     clean: &CleanLog,
+    producers: Producers,
 ) -> Log {
     let mut segments: VecDeque<Rc<Segment>> = VecDeque::new();
     for (at, facts) in clean.segments.iter().enumerate() {
@@ -118,6 +149,8 @@ fn open_clean(
     let parts = Parts {
         start_offset: clean.start_offset,
         epochs: clean.epochs.clone(),
+        producers,
+        snapshot: clean.producers,
         corrupt: clean.corrupt.clone(),
         segments,
         spare_bytes: None,
@@ -129,6 +162,8 @@ fn open_clean(
 struct Parts {
     start_offset: Offset,
     epochs: EpochCache,
+    producers: Producers,
+    snapshot: Option<Offset>,
     corrupt: Vec<CorruptRange>,
     segments: VecDeque<Rc<Segment>>,
     spare_bytes: Option<u64>,
@@ -152,6 +187,8 @@ fn build(io: &Io, committer: &Committer, open: &OpenLog, dir: Rc<Path>, mut part
         end_offset,
         flushed_offset: end_offset,
         epochs: parts.epochs,
+        producers: parts.producers,
+        snapshot: parts.snapshot,
         corrupt: parts.corrupt,
         fenced: None,
         cuts_count: 0,
@@ -197,6 +234,8 @@ struct Opening<'a> {
     open: &'a OpenLog,
     dir: Rc<Path>,
     recovery: Recovery,
+    /// The producers that the scan began with are those at this offset; no log ends at the largest.
+    known_upto: Offset,
 }
 
 impl Opening<'_> {
@@ -220,21 +259,69 @@ impl Opening<'_> {
         let checkpoint = self.read_checkpoint().await?;
         let mut epochs = self.read_epochs().await?;
         let point = checkpoint.recovery_point;
+        let first = found.first().map_or(Offset(0), |first| first.0);
+        let producers = self.first_producers(&checkpoint, first).await;
         if let Some(point) = &point {
             epochs.truncate(point.offset);
         }
         let mut parts = Parts {
             start_offset: checkpoint.start_offset,
             epochs,
+            producers,
+            snapshot: checkpoint.producers,
             corrupt: checkpoint.corrupt,
             segments: VecDeque::new(),
             spare_bytes,
         };
         self.find_segments(&mut parts, &found, point).await?;
+        self.check_producers(&mut parts).await?;
         self.recovery.corrupt.clone_from(&parts.corrupt);
         let log = build(self.io, self.committer, self.open, dir, parts);
         log.0.state.borrow_mut().epochs_dirty = true;
         Ok(log)
+    }
+
+    /// The producers to begin the scan with, as of `known_upto`.
+    async fn first_producers(&mut self, checkpoint: &Checkpoint, first: Offset) -> Producers {
+        let shard_count = self.committer.producers_count();
+        let named = match &checkpoint.recovery_point {
+            Some(point) => checkpoint.producers.ok_or(point.offset),
+            None => Ok(first),
+        };
+        match named {
+            Err(nobody_upto) => self.known_upto = nobody_upto,
+            Ok(named) => {
+                let loaded = replay::load(self.io, &self.dir, named, shard_count.clone()).await;
+                if let Some(producers) = loaded {
+                    self.known_upto = named;
+                    return producers;
+                }
+                if checkpoint.recovery_point.is_none() {
+                    self.known_upto = first;
+                }
+            }
+        }
+        Producers::new(shard_count)
+    }
+
+    /// Looks for producers anew where those that the scan began with were not to be trusted.
+    async fn check_producers(&self, parts: &mut Parts) -> Result<(), StorageError> {
+        let end = parts.segments.back().map_or(parts.start_offset, |last| last.end_offset.get());
+        if self.known_upto <= end {
+            return Ok(());
+        }
+        tracing::warn!(log = %self.dir.display(), "producers are looked for in all segments");
+        let source = Source {
+            io: self.io,
+            dir: &self.dir,
+            segments: &parts.segments,
+            corrupt: &parts.corrupt,
+            index_interval_bytes: self.open.config.index_interval_bytes,
+            shard_count: self.committer.producers_count(),
+        };
+        parts.producers = source.rebuild().await?;
+        parts.snapshot = None;
+        Ok(())
     }
 
     /// Creates the directory, or makes sure that it is this topic's.
@@ -425,6 +512,7 @@ impl Opening<'_> {
         segment: &Rc<Segment>,
         scan: &mut Scan<'_>,
     ) -> io::Result<BatchEnd> {
+        let now_ms = self.io.clock().now_ms();
         loop {
             let (position, expected) = (segment.end_bytes.get(), segment.end_offset.get().0);
             let end = match scan.batch_at(position, expected).await? {
@@ -434,6 +522,11 @@ impl Opening<'_> {
                     segment.note_batch(last_offset, head.bytes, head.max_timestamp, interval_bytes);
                     let epoch = crate::base::ids::LeaderEpoch(head.leader_epoch);
                     parts.epochs.note(epoch, Offset(head.base_offset));
+                    if let Some(sent) = head.sent.filter(|_| head.base_offset >= self.known_upto.0)
+                    {
+                        let (base_offset, timestamp) = (head.base_offset, head.max_timestamp);
+                        parts.producers.replay(&sent, base_offset, timestamp, now_ms);
+                    }
                     continue;
                 }
                 Err(end) => end,

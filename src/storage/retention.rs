@@ -11,6 +11,7 @@ use super::log::{Log, LogCell, LogState};
 use super::prepare::close_segment;
 use super::recovery::{failed, save_checkpoint};
 use super::segment::{INDEX_SUFFIX, LOG_SUFFIX, SPARE_NAME, Segment, TIME_INDEX_SUFFIX};
+use super::snapshot::SNAPSHOT_SUFFIX;
 use crate::base::ids::Offset;
 use std::io;
 use std::rc::Rc;
@@ -24,7 +25,7 @@ impl Log {
     /// then.
     ///
     /// An active segment whose records are all past their time is rolled, so that it goes the next
-    /// time.
+    /// time. Producers whose time is up are forgotten.
     ///
     /// # Errors
     /// The checkpoint could not be written: nothing is removed from the disk.
@@ -35,6 +36,8 @@ impl Log {
         self.reclose().await;
         let removed = {
             let mut state = self.0.state.borrow_mut();
+            let expiration_ms = state.config.producer_expiration_ms;
+            state.producers.expire(now_ms, expiration_ms);
             let mut removed = Vec::new();
             let mut bytes: u64 = state.segments.iter().map(|segment| segment.end_bytes.get()).sum();
             while goes(&state, bytes, now_ms) {
@@ -161,7 +164,9 @@ async fn dispose(log: &Rc<LogCell>, segment: Rc<Segment>) -> io::Result<()> {
     }
     let bytes = segment.end_bytes.get();
     segment.cool();
-    for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+    let named = log.state.borrow().snapshot == Some(segment.base_offset);
+    let snapshot = (!named).then_some(SNAPSHOT_SUFFIX);
+    for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX].into_iter().chain(snapshot) {
         let path = segment.path(suffix);
         if log.io.exists(&path).await {
             log.io.remove_file(&path).await?;

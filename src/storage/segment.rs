@@ -76,6 +76,8 @@ pub struct Segment {
     /// The index in memory lacks what was appended before this process: that part is in the index
     /// files.
     index_partial: Cell<bool>,
+    /// What is known of producers at the segment's end: written when it closes.
+    pub snapshot: RefCell<Option<Vec<u8>>>,
     /// Start of the block that holds the write position, kept when only the file had it.
     pub carried_block: RefCell<Option<(u64, Vec<u8>)>>,
 }
@@ -129,6 +131,7 @@ impl Segment {
             max_timestamp_offset: Cell::new(facts.max_timestamp_offset),
             index: RefCell::new(None),
             index_partial: Cell::new(false),
+            snapshot: RefCell::new(None),
             carried_block: RefCell::new(None),
         }
     }

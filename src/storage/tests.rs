@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod life;
+mod producers;
 mod real;
 
 use super::frame::{HEAD_BYTES, Head};

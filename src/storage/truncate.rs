@@ -8,8 +8,10 @@ use super::checkpoint::CleanLog;
 use super::log::{Log, LogCell};
 use super::prepare::close_segment;
 use super::recovery::{failed, rebuild_index, save_checkpoint};
+use super::replay::Source;
 use super::scan::Scan;
 use super::segment::{INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX};
+use super::snapshot::SNAPSHOT_SUFFIX;
 use super::write::rewind;
 use crate::base::ids::Offset;
 use std::path::PathBuf;
@@ -29,7 +31,7 @@ impl Log {
     /// [`StorageError::Fenced`], or the disk refused: the log is fenced then.
     pub async fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
         self.still().await?;
-        let cut = self.cut(offset).await;
+        let cut = self.cut_with_producers(offset).await;
         self.0.held.set(false);
         if let Err(error) = &cut {
             self.0.fence(&format!("cutting the log failed: {error}"));
@@ -37,6 +39,8 @@ impl Log {
         self.0.quiet_wakers.wake_all();
         cut?;
         save_checkpoint(&self.0).await.map_err(failed("write checkpoint of", &self.0.dir))?;
+        let removed = self.0.remove_stray_snapshots().await;
+        removed.map_err(failed("remove snapshots of", &self.0.dir))?;
         Ok(self.end_offset())
     }
 
@@ -72,6 +76,7 @@ impl Log {
             start_offset: state.start_offset,
             segments: state.segments.iter().map(|segment| segment.facts()).collect(),
             epochs: state.epochs.clone(),
+            producers: state.snapshot,
             corrupt: state.corrupt.clone(),
         })
     }
@@ -129,6 +134,30 @@ impl Log {
         }
         cell.held.set(true);
         cell.quiet_wakers.until(|| (!cell.is_busy() && !is_closing(cell)).then_some(())).await;
+        Ok(())
+    }
+
+    /// Cuts, and goes back to what was known of producers at the new end.
+    async fn cut_with_producers(&self, offset: Offset) -> Result<(), StorageError> {
+        let end_offset = self.end_offset();
+        self.cut(offset).await?;
+        if self.end_offset() == end_offset {
+            return Ok(());
+        }
+        let (segments, corrupt, index_interval_bytes) = {
+            let state = self.0.state.borrow();
+            (state.segments.clone(), state.corrupt.clone(), state.config.index_interval_bytes)
+        };
+        let source = Source {
+            io: &self.0.io,
+            dir: &self.0.dir,
+            segments: &segments,
+            corrupt: &corrupt,
+            index_interval_bytes,
+            shard_count: self.0.committer.producers_count(),
+        };
+        let producers = source.rebuild().await?;
+        self.0.state.borrow_mut().producers = producers;
         Ok(())
     }
 
@@ -196,7 +225,7 @@ impl Log {
     async fn remove(&self, segment: &Segment) -> Result<(), StorageError> {
         segment.forget_file();
         self.0.committer.read_cache().forget(segment.id);
-        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX] {
             let path = segment.path(suffix);
             if self.0.io.exists(&path).await {
                 self.0.io.remove_file(&path).await.map_err(failed("remove", &path))?;

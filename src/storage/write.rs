@@ -234,6 +234,7 @@ fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     state.end_offset = end_offset;
     state.epochs.truncate(end_offset);
     state.epochs_dirty = true;
+    state.producers.take_back(end_offset.0);
     state.cuts_count += 1;
     state.cut_for_space = true;
     drop(state);
@@ -245,6 +246,7 @@ fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) {
 /// Sets an unsealed segment's end back to what is written.
 pub(super) fn rewind(segment: &Segment, end_offset: Offset) {
     segment.sealed.set(false);
+    segment.snapshot.take();
     segment.end_bytes.set(segment.written_bytes.get());
     segment.end_offset.set(end_offset);
     // The largest timestamp may have been taken back: as an upper bound it makes look-ups slower,

@@ -35,6 +35,8 @@ pub struct TopicSettings {
     pub min_cleanable_dirty_ratio: f64,
     pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: i32,
+    /// A setting of the broker; the same for all topics.
+    pub producer_id_expiration_ms: i64,
     pub retention_bytes: i64,
     pub retention_ms: i64,
     pub segment_bytes: i32,
@@ -72,6 +74,7 @@ impl TopicSettings {
             min_cleanable_dirty_ratio: reader.value("min.cleanable.dirty.ratio"),
             min_compaction_lag_ms: reader.value("min.compaction.lag.ms"),
             min_insync_replicas: reader.value("min.insync.replicas"),
+            producer_id_expiration_ms: broker_number(layers, "producer.id.expiration.ms"),
             retention_bytes: reader.value("retention.bytes"),
             retention_ms: reader.value("retention.ms"),
             segment_bytes: reader.value("segment.bytes"),

@@ -8,6 +8,7 @@ use crate::shard::fetch::FetchError;
 use crate::shard::groups::GroupError;
 use crate::shard::replica::StoreError;
 use crate::shard::state::Shard;
+use crate::storage::ProducerError;
 use std::sync::Arc;
 
 /// The code of a refused change.
@@ -46,6 +47,10 @@ pub fn of_store(error: &StoreError, shard: &Shard, id: TopicPartition, by_id: bo
         StoreError::NoReplica => of_missing(shard, id, by_id),
         StoreError::Refused(error) => error.code(),
         StoreError::Transactional => ErrorCode::InvalidTxnState,
+        StoreError::Producer(ProducerError::OutOfOrder { .. }) => {
+            ErrorCode::OutOfOrderSequenceNumber
+        }
+        StoreError::Producer(ProducerError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
         StoreError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
         StoreError::NoSpace | StoreError::Storage(_) => ErrorCode::KafkaStorageError,
         StoreError::TimedOut => ErrorCode::RequestTimedOut,

@@ -85,7 +85,7 @@ async fn check_log(log: &Log, model: &mut Model, recovery: &Recovery, recycles: 
     model.start = start;
 }
 
-fn crash_of(random: &mut fastrand::Rng, disk: &SimDisk) -> Crash {
+pub fn crash_of(random: &mut fastrand::Rng, disk: &SimDisk) -> Crash {
     match random.u8(..5) {
         0 => Crash::KeepAll,
         1 => Crash::LoseUnsynced,
