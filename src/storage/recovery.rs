@@ -412,7 +412,7 @@ impl Opening<'_> {
             if let Some(end_offset) = end_offset
                 && base_offset != end_offset
             {
-                if base_offset < end_offset {
+                if base_offset < end_offset || !self.holds_batches(base_offset, bytes).await? {
                     self.retire(base_offset).await?;
                     continue;
                 }
@@ -424,10 +424,22 @@ impl Opening<'_> {
             // acknowledged.
             let follows = next_base == Some(segment.end_offset.get());
             torn = next_base.is_some() && !follows && end != BatchEnd::Torn;
-            segment.sealed.set(next_base.is_some() && !torn);
             parts.segments.push_back(segment);
         }
+        let last = parts.segments.len().saturating_sub(1);
+        for (at, segment) in parts.segments.iter().enumerate() {
+            segment.sealed.set(at < last || segment.closed.get());
+        }
         self.settle(parts).await
+    }
+
+    /// Whether the file of the segment at `base_offset` has a whole batch of that segment: one that
+    /// was only made ready, before a crash tore the tail of the segment before it, has none.
+    async fn holds_batches(&self, base_offset: Offset, bytes: u64) -> Result<bool, StorageError> {
+        let path = super::segment::path_of(&self.dir, base_offset, LOG_SUFFIX);
+        let file = self.io.open(&path, OpenMode::Read).await.map_err(failed("open", &path))?;
+        let found = Scan::new(self.io, &file, bytes).find_valid(0, base_offset.0).await;
+        Ok(found.map_err(failed("read", &path))?.is_some())
     }
 
     /// A segment that was closed before the recovery point.
