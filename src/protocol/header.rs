@@ -77,9 +77,22 @@ pub fn encode_body<'a>(body: &impl Wire<'a>, version: Version) -> Encoded {
 /// A request's body, by its type: `decode_request::<FetchRequest>(body, header.version)`.
 ///
 /// # Errors
-/// The bytes are no such request, or something is left behind it.
+/// The bytes are no such request.
 pub fn decode_request<'a, T: Request<'a>>(body: &'a [u8], number: i16) -> Result<T, WireError> {
-    decode_body(body, T::KEY.version(number))
+    decode_request_body(body, T::KEY.version(number))
+}
+
+/// Reads a request's body; what stands behind it is ignored, as Kafka does.
+///
+/// librdkafka asks for the metadata of all topics with three bytes too many (its issue 5049).
+///
+/// # Errors
+/// The bytes are no such request.
+pub fn decode_request_body<'a, T: Wire<'a>>(
+    body: &'a [u8],
+    version: Version,
+) -> Result<T, WireError> {
+    T::read(&mut Reader::new(body), version)
 }
 
 /// A request frame with its size in front.
@@ -156,6 +169,7 @@ mod tests {
     use super::*;
     use crate::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
     use crate::protocol::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
+    use crate::protocol::messages::metadata::MetadataRequest;
     use crate::protocol::wire::{Cut, Records};
 
     /// Goal: a request comes back as it was sent. Method: each version of ApiVersions.
@@ -178,6 +192,18 @@ mod tests {
             let answer = decode_response::<ApiVersionsRequest>(number, &answer.head[4..]);
             assert_eq!(answer.map(|(correlation_id, _)| correlation_id), Ok(7));
         }
+    }
+
+    /// Goal: librdkafka's request for the metadata of all topics is understood, three bytes too
+    /// long as it is. Method: the body that librdkafka 2.16 sends in version 13; then as an answer,
+    /// where nothing may be left.
+    #[test]
+    fn what_stands_behind_a_request_is_ignored() {
+        let body = [0, 0, 0, 0, 1, 0, 0];
+        let request = decode_request::<MetadataRequest>(&body, 13).expect("Kafka takes it");
+        assert!(request.topics.is_none() && !request.allow_auto_topic_creation);
+        let strict = decode_body::<MetadataRequest>(&body, ApiKey::Metadata.version(13));
+        assert_eq!(strict, Err(WireError::TrailingBytes { count_bytes: 3 }));
     }
 
     /// Goal: what can't be served is named. Method: an unknown key, a version too far, a short

@@ -5,7 +5,9 @@ use super::connection::Server;
 use super::handlers;
 use crate::io::Slice;
 use crate::protocol::api::{Api, ApiKey};
-use crate::protocol::header::{HeaderError, decode_request_header, encode_response};
+use crate::protocol::header::{
+    HeaderError, decode_request_body, decode_request_header, encode_response,
+};
 use crate::protocol::wire::{Encoded, Wire, WireError};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -107,8 +109,10 @@ impl Request {
     /// [`Refused::Malformed`].
     pub fn decode<'a, T: Wire<'a>>(&'a self) -> Result<T, Refused> {
         let version = self.api.version(self.version);
-        crate::protocol::header::decode_body(self.body(), version).map_err(|error| {
-            Refused::Malformed { name: self.api.name, version: self.version, error }
+        decode_request_body(self.body(), version).map_err(|error| Refused::Malformed {
+            name: self.api.name,
+            version: self.version,
+            error,
         })
     }
 
