@@ -1,11 +1,12 @@
 # Sourced by the other scripts: installs what they lack, by package. Knows apt-get, dnf and apk.
 
-# packages_need COMMAND...: returns when each is there; installs what is missing without prompt.
+# packages_need COMMAND...: returns when each is there; installs what is missing without prompt. A
+# header of C stands for its library: by its whole path.
 # Not root: prints the command that installs them, and ends the script.
 packages_need() {
   local missing=() packages=() manager='' name refresh install
   for name in "$@"; do
-    command -v "$name" >/dev/null || missing+=("$name")
+    is_there "$name" || missing+=("$name")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   for name in apt-get dnf apk; do
@@ -38,12 +39,14 @@ packages_need() {
   "${refresh[@]}" >&2
   "${install[@]}" "${packages[@]}" >&2
   for name in "${missing[@]}"; do
-    if ! command -v "$name" >/dev/null; then
+    if ! is_there "$name"; then
       echo "$name is still missing after installing ${packages[*]}" >&2
       exit 1
     fi
   done
 }
+
+is_there() { command -v "$1" >/dev/null || [ -f "$1" ]; }
 
 package_of() { # package_of MANAGER COMMAND: what brings it, and what it is of no use without
   case $1:$2 in
@@ -56,6 +59,16 @@ package_of() { # package_of MANAGER COMMAND: what brings it, and what it is of n
     dnf:java | dnf:javac) echo java-latest-openjdk-devel ;;
     apk:java | apk:javac) echo openjdk17-jdk ;;
     *:mvn) echo maven ;;
+    apt-get:pip3 | dnf:pip3) echo python3-pip ;;
+    apk:pip3) echo py3-pip ;;
+    apt-get:*/zlib.h) echo zlib1g-dev ;;
+    dnf:*/zlib.h) echo zlib-devel ;;
+    apk:*/zlib.h) echo zlib-dev ;;
+    apt-get:*/zstd.h) echo libzstd-dev ;;
+    dnf:*/zstd.h) echo libzstd-devel ;;
+    apk:*/zstd.h) echo zstd-dev ;;
+    apt-get:*/rapidjson/schema.h | apk:*/rapidjson/schema.h) echo rapidjson-dev ;;
+    dnf:*/rapidjson/schema.h) echo rapidjson-devel ;;
     apt-get:go) echo golang-go ;;
     dnf:go) echo golang ;;
     apt-get:node | dnf:node | apk:node) echo nodejs ;;

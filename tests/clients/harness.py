@@ -89,7 +89,7 @@ class Suite:
     """Base of the suites: holds the broker, a folder for files, and where results go."""
 
     name = ""
-    needs = ()  # commands; scripts/clients.sh installs what is missing by package
+    needs = ()  # commands and headers of C; scripts/clients.sh installs what is missing by package
     settings = {}  # of the broker, by Kafka's names
     quick = True  # whether scripts/test.sh runs it; a suite may run less where `self.is_quick`
 
@@ -158,13 +158,19 @@ def run_suite(suite_class, broker, results, is_quick):
         results.fails("start", describe(error))
         return
     try:
-        for method in [name for name in vars(suite_class) if name.startswith("check_")]:
+        for method in checks_of(suite_class):
             name = method.removeprefix("check_").replace("_", " ")
             run_check(broker, name, getattr(suite, method), results)
     finally:
         broker.end()
     if not results.unexpected:
         shutil.rmtree(folder)  # after a failure data and logs stay for a look
+
+
+def checks_of(suite_class):
+    """Names of the checks as they are written; those that are inherited come first."""
+    found = {name: None for kind in reversed(suite_class.__mro__) for name in vars(kind)}
+    return [name for name in found if name.startswith("check_")]
 
 
 def run_check(broker, name, check, results):

@@ -61,7 +61,7 @@ def results_for(name, suite):
 def run_on(name, suite, options):
     began = time.monotonic()
     results = results_for(name, suite)
-    missing = [command for command in suite.needs if shutil.which(command) is None]
+    missing = [need for need in suite.needs if not (shutil.which(need) or Path(need).is_file())]
     try:
         if missing:
             raise SystemError(f"not installed: {', '.join(missing)}")

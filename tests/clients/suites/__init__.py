@@ -8,6 +8,9 @@ MODULES = [
     "kafka_tools",
     "kafka_clients",
     "rskafka",
+    "confluent_kafka",
+    "aiokafka",
+    "kafka_python",
 ]
 
 
