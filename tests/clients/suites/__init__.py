@@ -11,6 +11,7 @@ MODULES = [
     "confluent_kafka",
     "aiokafka",
     "kafka_python",
+    "librdkafka",
 ]
 
 
