@@ -12,6 +12,7 @@ MODULES = [
     "aiokafka",
     "kafka_python",
     "librdkafka",
+    "rdkafka",
 ]
 
 
