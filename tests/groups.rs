@@ -12,6 +12,10 @@ use ringmain::protocol::error::ErrorCode;
 use ringmain::protocol::header::{decode_response, encode_request};
 use ringmain::protocol::messages::Request;
 use ringmain::protocol::messages::api_versions::ApiVersionsRequest;
+use ringmain::protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use ringmain::protocol::messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, TopicPartitionsRequest,
+};
 use ringmain::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use ringmain::protocol::messages::delete_groups::DeleteGroupsRequest;
 use ringmain::protocol::messages::describe_groups::DescribeGroupsRequest;
@@ -472,6 +476,102 @@ fn describe_and_delete(client: &mut Client, member: &str) {
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition);
     assert_eq!(delete(client), [ErrorCode::None, ErrorCode::GroupIdNotFound]);
     assert_eq!(client.fetch("g", "words").1, -1);
+}
+
+/// A member of the consumer protocol, as its client sees it.
+struct Member {
+    client: Client,
+    id: &'static str,
+    epoch: i32,
+    owned: Vec<i32>,
+}
+
+impl Member {
+    fn join(node: &Node, id: &'static str) -> Member {
+        let mut member = Member { client: node.client(), id, epoch: 0, owned: Vec::new() };
+        member.beat(TopicId::ZERO, Some(vec!["words"]));
+        member
+    }
+
+    /// One heartbeat that says what it owns of the topic; takes over what it is told.
+    fn beat(&mut self, topic_id: TopicId, topics: Option<Vec<&str>>) {
+        let owned = TopicPartitionsRequest { topic_id, partitions: self.owned.clone() };
+        let owned = if self.owned.is_empty() { Vec::new() } else { vec![owned] };
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: "g",
+            member_id: self.id,
+            member_epoch: self.epoch,
+            rebalance_timeout_ms: 60_000,
+            subscribed_topic_names: topics,
+            topic_partitions: Some(owned),
+            ..ConsumerGroupHeartbeatRequest::default()
+        };
+        let frame = self.client.call(1, &request);
+        let (_, answer) =
+            decode_response::<ConsumerGroupHeartbeatRequest>(1, &frame).expect("whole");
+        assert_eq!(answer.error_code, ErrorCode::None, "{:?}", answer.error_message);
+        self.epoch = answer.member_epoch;
+        if let Some(assignment) = answer.assignment {
+            self.owned =
+                assignment.topic_partitions.into_iter().flat_map(|it| it.partitions).collect();
+        }
+    }
+
+    fn commit(&mut self, epoch: i32, offset: i64) -> ErrorCode {
+        let who = Who { group_id: "g", member_id: self.id, generation: epoch };
+        self.client.commit(&who, "words", offset)
+    }
+}
+
+/// Goal: KIP-848 on a whole node: two members come to share the partitions, commit, and go on after
+/// a restart of the node and the death of one. Method: heartbeats until both are settled.
+#[test]
+fn members_of_the_consumer_protocol_share_and_survive_a_restart() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let topic_id = node.client().create("words", 4);
+    node.client().find_loaded("g");
+    let mut first = Member::join(&node, "first");
+    assert_eq!((first.epoch, first.owned.as_slice()), (1, &[0, 1, 2, 3][..]));
+    let mut second = Member::join(&node, "second");
+    assert_eq!((second.epoch, second.owned.len()), (2, 0), "all of it is the other's still");
+    first.beat(topic_id, None); // learns what to give up
+    first.beat(topic_id, None); // has given it up
+    second.beat(topic_id, None);
+    let mut owned = [first.owned.clone(), second.owned.clone()];
+    assert_eq!(owned.each_ref().map(Vec::len), [2, 2]);
+    owned[0].extend(&second.owned);
+    owned[0].sort_unstable();
+    assert_eq!(owned[0], [0, 1, 2, 3], "one owner a partition");
+    assert_eq!(first.commit(first.epoch, 17), ErrorCode::None);
+    assert_eq!(first.commit(first.epoch + 1, 5), ErrorCode::StaleMemberEpoch);
+    node.stop();
+
+    let node = Node::start(dir.path());
+    (first.client, second.client) = (node.client(), node.client());
+    first.client.find_loaded("g");
+    let before = (first.epoch, first.owned.clone());
+    first.beat(topic_id, None);
+    assert_eq!((first.epoch, first.owned.clone()), before);
+    assert_eq!(first.client.fetch("g", "words").1, 17);
+    let request =
+        ConsumerGroupDescribeRequest { group_ids: vec!["g", "none"], ..Default::default() };
+    let frame = first.client.call(1, &request);
+    let (_, answer) = decode_response::<ConsumerGroupDescribeRequest>(1, &frame).expect("whole");
+    let group = &answer.groups[0];
+    assert_eq!(
+        (group.group_state, group.group_epoch, group.assignor_name),
+        ("Stable", 2, "uniform")
+    );
+    assert_eq!(group.members.len(), 2);
+    assert_eq!(group.members[0].assignment.topic_partitions[0].topic_name, "words");
+    assert_eq!(answer.groups[1].error_code, ErrorCode::GroupIdNotFound);
+    second.epoch = -1;
+    second.owned.clear();
+    second.beat(topic_id, None);
+    first.beat(topic_id, None);
+    assert_eq!(first.owned.len(), 4, "what the other left");
+    node.stop();
 }
 
 /// Goal: topics go by id where the version says so (KIP-848's clients). Method: commit to a known

@@ -118,9 +118,11 @@ impl World {
     /// Commits `offset` for partition 0 of the topic that is read.
     fn commit(&self, partition: i32, group: &str, offset: i64) -> Waiting<ShardReply> {
         let group = group.to_owned();
+        let metadata = "x".repeat(4_000);
         self.call(partition, move |coordinator, call| {
             let one = OffsetCommitRequestPartition {
                 committed_offset: offset,
+                committed_metadata: Some(&metadata),
                 ..OffsetCommitRequestPartition::default()
             };
             let topics = vec![OffsetCommitRequestTopic {
@@ -271,6 +273,42 @@ fn a_failed_flush_loads_the_groups_anew() {
             assert_eq!(world.fetch(0, "g").await, Ok(3));
         });
     }
+}
+
+/// Goal: a full disk refuses commits, loses none that was acknowledged, and takes them again when
+/// there is space. Method: commit large ones until the disk is full; make space.
+#[test]
+fn a_full_disk_refuses_commits_until_there_is_space() {
+    on_shard(9, |world| async move {
+        world.disk.out_of_space(true);
+        let (mut acked, mut sent) = (-1, -1);
+        let refused = loop {
+            let asked: Vec<_> = (0..64).map(|at| world.commit(0, "g", sent + 1 + at)).collect();
+            sent += 64;
+            let mut refused = None;
+            for asked in asked {
+                match committed(asked).await {
+                    Ok(ErrorCode::None) => acked += 1,
+                    Err(error) => refused = refused.or(Some(error)),
+                    Ok(code) => panic!("a right commit is refused: {code}"),
+                }
+            }
+            if let Some(refused) = refused {
+                break refused;
+            }
+            assert!(sent < 100_000, "the disk never gets full");
+        };
+        assert_eq!(refused, GroupError::NotHere);
+        world.loaded().await;
+        let found = world.fetch(0, "g").await.expect("loaded");
+        assert!((acked..=sent).contains(&found), "{found} of {acked} to {sent}");
+        assert_eq!(committed(world.commit(0, "g", 7)).await, Err(GroupError::NotHere));
+        world.disk.out_of_space(false);
+        while committed(world.commit(0, "g", 8)).await != Ok(ErrorCode::None) {
+            world.shard.io.sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(world.fetch(0, "g").await, Ok(8));
+    });
 }
 
 /// Goal: what other brokers may have written is loaded: compressed batches, tombstones, markers of
