@@ -175,7 +175,9 @@
 //! - `client/cluster.rs`: brokers, topics, leaders. `client/admin.rs`: changing topics.
 //!   `client/configs.rs`: settings. `client/groups.rs`: looking into groups from outside.
 //! - `client/producer.rs`: batches and retries. `client/partitioner.rs`: which partition.
-//! - `client/consumer.rs`: positions and fetches. `client/error.rs`: what goes wrong, in sentences.
+//! - `client/consumer.rs`: positions and fetches. `client/group_consumer.rs`: a member of a group,
+//!   with its requests in `client/membership.rs`; `client/assignor.rs`: who of it reads what.
+//! - `client/error.rs`: what goes wrong, in sentences.
 //! - `client/tests.rs`: all of it against a scripted broker in simulated networks.
 //
 //!

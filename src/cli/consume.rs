@@ -1,27 +1,50 @@
-//! `ringmain consume`: prints records, from where and up to where one asks.
+//! `ringmain consume`: prints records, from where and up to where one asks, or as a group's member.
 
 use super::output::{Progress, json_bytes, json_headers, rate, stdout};
 use super::produce::parse_separator;
 use super::timestamp::parse_timestamp_ms;
 use super::{BrokerArgs, CliError, Output};
 use crate::base::ids::Offset;
+use crate::client::assignor::{COOPERATIVE_STICKY, RANGE};
+use crate::client::cluster::Cluster;
 use crate::client::consumer::{
-    ConsumedRecord, Consumer, ConsumerConfig, PartitionRecords, Start, TIMESTAMP_LATEST, offsets_at,
+    ConsumedRecord, Consumer, ConsumerConfig, PartitionRecords, Start, TIMESTAMP_LATEST, TopicPart,
+    offsets_at,
 };
-use crate::io::Io;
-use clap::Args;
+use crate::client::group_consumer::{GroupConfig, GroupConsumer, GroupProtocol};
+use crate::io::{Io, Notifier, signals};
+use clap::{Args, ValueEnum};
+use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Time between a member's commits.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// Kafka's default of `session.timeout.ms`.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// Time to let go of partitions: that is one commit here.
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a member that does not follow waits for partitions that others may have to let go
+/// first: three of the longest usual heartbeat intervals.
+const ASSIGNMENT_WAIT: Duration = Duration::from_secs(15);
+/// Exit code of a program that was interrupted twice: 128 and the signal's number, as in shells.
+const EXIT_INTERRUPTED: i32 = 130;
 
 #[derive(Debug, Args)]
 pub struct ConsumeArgs {
-    /// Name of the topic
-    topic: String,
+    /// Names of the topics
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
     /// Where to begin: earliest, latest (new records, as with --follow), an offset, or a time
-    /// such as 2025-03-01T12:30:00Z or @1740832200000 (milliseconds since 1970)
-    #[arg(long, value_name = "POSITION", default_value = "earliest", value_parser = parse_start)]
+    /// such as 2025-03-01T12:30:00Z or @1740832200000 (milliseconds since 1970); with --group only
+    /// where the group has committed nothing
+    #[arg(long, value_name = "POSITION", default_value = "earliest", value_parser = parse_start,
+          allow_negative_numbers = true)]
     from: Start,
     /// Read this partition; may be repeated [default: all]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
@@ -32,6 +55,19 @@ pub struct ConsumeArgs {
     /// Wait for new records instead of stopping at the end that the topic has now
     #[arg(long)]
     follow: bool,
+    /// Read as a member of this group: it shares out the partitions and keeps the offsets
+    #[arg(long, value_name = "GROUP", conflicts_with = "partition")]
+    group: Option<String>,
+    /// Protocol of the group [default: consumer where broker and group have it]
+    #[arg(long, value_enum, requires = "group")]
+    protocol: Option<ProtocolArg>,
+    /// How the group shares out partitions: range or cooperative-sticky in the classic protocol,
+    /// an assignor of the broker's (uniform, range) in the consumer protocol
+    #[arg(long, value_name = "NAME", requires = "group")]
+    assignor: Option<String>,
+    /// Name of this member that outlives it: its partitions wait for it a while
+    #[arg(long, value_name = "NAME", requires = "group")]
+    instance_id: Option<String>,
     /// Print the key before the value, with this between them
     #[arg(long, value_name = "TEXT", value_parser = parse_separator)]
     key_separator: Option<String>,
@@ -42,6 +78,15 @@ pub struct ConsumeArgs {
     output: Output,
 }
 
+/// Which protocol a group speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProtocolArg {
+    /// Members agree among each other
+    Classic,
+    /// The broker assigns (KIP-848)
+    Consumer,
+}
+
 /// Where a consumer stops and how records look.
 struct Printer<'a> {
     args: &'a ConsumeArgs,
@@ -50,83 +95,219 @@ struct Printer<'a> {
     printed_bytes: u64,
 }
 
+impl ConsumeArgs {
+    /// Whether it is to be stopped by a signal in good order: a member leaves its group.
+    pub fn is_member(&self) -> bool {
+        self.group.is_some()
+    }
+}
+
 /// Prints records until the end, the count, or for ever.
 ///
 /// # Errors
-/// The topic cannot be read; or standard output ends.
+/// The topics cannot be read, the group refuses; or standard output ends.
 pub async fn run(io: &Io, args: ConsumeArgs) -> Result<(), CliError> {
     let cluster = args.brokers.connect(io).await?;
-    let mut consumer = Consumer::new(&cluster, ConsumerConfig::default());
-    consumer.assign(&args.topic, &args.partition, args.from).await?;
-    let is_endless = args.follow || args.from == Start::Latest;
-    let assigned: Vec<i32> = consumer.positions().iter().map(|((_, index), _)| *index).collect();
-    let mut ends: BTreeMap<i32, Offset> = BTreeMap::new();
-    if !is_endless {
-        ends = offsets_at(&cluster, &args.topic, &assigned, TIMESTAMP_LATEST)
-            .await?
-            .into_iter()
-            .collect();
-        refuse_beyond_end(&args, &ends)?;
+    match args.group.clone() {
+        Some(group) => run_member(io, &cluster, &args, group).await,
+        None => run_alone(&cluster, &args).await,
     }
-    let mut printer = Printer {
-        args: &args,
-        left_count: args.count.unwrap_or(u64::MAX),
-        printed_count: 0,
-        printed_bytes: 0,
-    };
+}
+
+async fn run_alone(cluster: &Cluster, args: &ConsumeArgs) -> Result<(), CliError> {
+    let mut consumer = Consumer::new(cluster, ConsumerConfig::default());
+    for topic in &args.topics {
+        consumer.assign(topic, &args.partition, args.from).await?;
+    }
+    let mut ends = Ends::default();
+    if !args.is_endless() {
+        ends.look(cluster, &consumer.positions()).await?;
+        refuse_beyond_end(args, &ends)?;
+    }
+    let mut printer = Printer::new(args);
     let mut progress = Progress::new(true);
     let mut out = stdout();
     while printer.left_count > 0 {
-        drop_finished(&mut consumer, &ends);
+        for ((topic, partition), position) in consumer.positions() {
+            if ends.are_reached((topic.clone(), partition), position) {
+                consumer.stop_fetching(&topic, partition);
+            }
+        }
         if consumer.positions().is_empty() && !consumer.has_ready() {
             break;
         }
         if let Some(records) = consumer.poll().await? {
-            let end = ends.get(&records.partition).copied();
-            let printed = printer.print(&mut out, &records, end)?;
-            printed.and_then(|()| out.flush()).map_err(|error| CliError::output(&error))?;
+            printer.print(&mut out, &records, &ends)?;
         }
-        let (count, bytes) = (printer.printed_count, printer.printed_bytes);
-        progress.show(|elapsed| format!("read {}", rate(count, bytes, elapsed)));
+        printer.show(&mut progress);
     }
-    let (count, bytes) = (printer.printed_count, printer.printed_bytes);
-    progress.finish(|elapsed| format!("read {}", rate(count, bytes, elapsed)));
+    printer.finish(&mut progress);
     Ok(())
 }
 
+/// Reads as a member of `group`; commits and leaves in the end, however that came.
+async fn run_member(
+    io: &Io,
+    cluster: &Cluster,
+    args: &ConsumeArgs,
+    group: String,
+) -> Result<(), CliError> {
+    if let (Some(ProtocolArg::Classic), Some(name)) = (args.protocol, args.assignor.as_deref())
+        && ![RANGE, COOPERATIVE_STICKY].contains(&name)
+    {
+        let known = format!("{RANGE} or {COOPERATIVE_STICKY}");
+        return Err(CliError::Usage(format!("--assignor {name} is not {known}")));
+    }
+    let is_sticky = args.assignor.as_deref() == Some(COOPERATIVE_STICKY);
+    let protocol = match args.protocol {
+        Some(ProtocolArg::Classic) => Some(GroupProtocol::Classic),
+        Some(ProtocolArg::Consumer) => Some(GroupProtocol::Consumer),
+        None => is_sticky.then_some(GroupProtocol::Classic),
+    };
+    let config = GroupConfig {
+        group,
+        topics: args.topics.clone(),
+        instance_id: args.instance_id.clone(),
+        protocol,
+        assignor: args.assignor.clone(),
+        start: args.from,
+        commit_interval: COMMIT_INTERVAL,
+        session_timeout: SESSION_TIMEOUT,
+        rebalance_timeout: REBALANCE_TIMEOUT,
+    };
+    let mut member = GroupConsumer::new(cluster, config).await?;
+    let stop = Notifier::new();
+    let (on_signal, is_second) = (stop.clone(), AtomicBool::new(false));
+    let watched = signals::on_stop(move |_| {
+        if is_second.swap(true, Ordering::Relaxed) {
+            std::process::exit(EXIT_INTERRUPTED); // leaving takes longer than they want to wait
+        }
+        on_signal.notify();
+    });
+    watched.map_err(|error| CliError::Failed(format!("signals cannot be received: {error}")))?;
+    let outcome =
+        match select(pin!(read_member(cluster, args, &mut member)), pin!(io.wait(&stop))).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Ok(()),
+        };
+    let left = member.leave().await;
+    outcome?;
+    Ok(left?)
+}
+
+async fn read_member(
+    cluster: &Cluster,
+    args: &ConsumeArgs,
+    member: &mut GroupConsumer,
+) -> Result<(), CliError> {
+    let mut ends = Ends::default();
+    let mut printer = Printer::new(args);
+    let mut progress = Progress::new(true);
+    let mut out = stdout();
+    let mut idle_since = cluster.now();
+    while printer.left_count > 0 {
+        let polled = member.poll().await?;
+        let positions = member.positions();
+        if !args.is_endless() {
+            ends.look(cluster, &positions).await?;
+        }
+        if let Some(records) = polled {
+            let next = printer.print(&mut out, &records, &ends)?;
+            member.mark(&records.topic, records.partition, next);
+        }
+        printer.show(&mut progress);
+        if !positions.is_empty() || !member.is_member() {
+            idle_since = cluster.now();
+        }
+        let is_at_end = |(key, next): (TopicPart, Offset)| ends.are_reached(key, next);
+        if args.is_endless() || member.has_ready() {
+            continue;
+        }
+        if !positions.is_empty() && positions.into_iter().all(is_at_end) {
+            break;
+        }
+        if cluster.now() >= idle_since + ASSIGNMENT_WAIT {
+            let group = args.group.as_deref().unwrap_or_default();
+            return Err(CliError::Failed(format!(
+                "group {group} gave this member no partitions; `ringmain groups describe {group}` \
+                 shows who has them, --follow waits for some"
+            )));
+        }
+    }
+    printer.finish(&mut progress);
+    Ok(())
+}
+
+impl ConsumeArgs {
+    fn is_endless(&self) -> bool {
+        self.follow || (self.from == Start::Latest && self.group.is_none())
+    }
+}
+
+/// Where to stop: the end that each partition had when it was first looked at.
+#[derive(Default)]
+struct Ends(BTreeMap<TopicPart, Offset>);
+
+impl Ends {
+    /// Takes the ends of those of `positions` that are not known, and forgets all others.
+    async fn look(
+        &mut self,
+        cluster: &Cluster,
+        positions: &[(TopicPart, Offset)],
+    ) -> Result<(), CliError> {
+        self.0.retain(|key, _| positions.iter().any(|(other, _)| other == key));
+        let mut by_topic: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for (key, _) in positions.iter().filter(|(key, _)| !self.0.contains_key(key)) {
+            by_topic.entry(&key.0).or_default().push(key.1);
+        }
+        for (topic, partitions) in by_topic {
+            let found = offsets_at(cluster, topic, &partitions, TIMESTAMP_LATEST).await?;
+            self.0.extend(found.into_iter().map(|(index, end)| ((topic.into(), index), end)));
+        }
+        Ok(())
+    }
+
+    fn of(&self, topic: &std::rc::Rc<str>, partition: i32) -> Option<Offset> {
+        self.0.get(&(std::rc::Rc::clone(topic), partition)).copied()
+    }
+
+    fn are_reached(&self, key: TopicPart, position: Offset) -> bool {
+        self.0.get(&key).is_some_and(|end| position >= *end)
+    }
+}
+
 /// An offset that nobody has written yet is a mistake, unless one waits for it.
-fn refuse_beyond_end(args: &ConsumeArgs, ends: &BTreeMap<i32, Offset>) -> Result<(), CliError> {
+fn refuse_beyond_end(args: &ConsumeArgs, ends: &Ends) -> Result<(), CliError> {
     let Start::At(from) = args.from else { return Ok(()) };
-    match ends.iter().find(|(_, end)| from > **end) {
-        Some((partition, end)) => Err(CliError::Failed(format!(
-            "offset {from} is after the end of {}-{partition}, which is {end}; \
-             name an earlier one",
-            args.topic
+    match ends.0.iter().find(|(_, end)| from > **end) {
+        Some(((topic, partition), end)) => Err(CliError::Failed(format!(
+            "offset {from} is after the end of {topic}-{partition}, which is {end}; \
+             name an earlier one"
         ))),
         None => Ok(()),
     }
 }
 
-/// Stops reading partitions whose position has come to their end.
-fn drop_finished(consumer: &mut Consumer, ends: &BTreeMap<i32, Offset>) {
-    for ((topic, partition), position) in consumer.positions() {
-        if ends.get(&partition).is_some_and(|end| position >= *end) {
-            consumer.stop_fetching(&topic, partition);
-        }
+impl<'a> Printer<'a> {
+    fn new(args: &'a ConsumeArgs) -> Printer<'a> {
+        let left_count = args.count.unwrap_or(u64::MAX);
+        Printer { args, left_count, printed_count: 0, printed_bytes: 0 }
     }
-}
 
-impl Printer<'_> {
-    /// Prints `records` up to `end` and the count; a failed write is told apart from bad batches.
+    /// Prints `records` up to their end and the count, and flushes them; gives the offset after
+    /// the last one that counts as read.
     fn print(
         &mut self,
         out: &mut dyn Write,
         records: &PartitionRecords,
-        end: Option<Offset>,
-    ) -> Result<io::Result<()>, CliError> {
+        ends: &Ends,
+    ) -> Result<Offset, CliError> {
+        let end = ends.of(&records.topic, records.partition);
         let mut written = Ok(());
+        let mut next = records.next();
         records.for_each(|consumed| {
             if self.left_count == 0 || end.is_some_and(|end| consumed.offset >= end) {
+                next = consumed.offset;
                 return ControlFlow::Break(());
             }
             written = self.print_one(out, records, consumed);
@@ -137,7 +318,18 @@ impl Printer<'_> {
                 Err(_) => ControlFlow::Break(()),
             }
         })?;
-        Ok(written)
+        written.and_then(|()| out.flush()).map_err(|error| CliError::output(&error))?;
+        Ok(next)
+    }
+
+    fn show(&self, progress: &mut Progress) {
+        let (count, bytes) = (self.printed_count, self.printed_bytes);
+        progress.show(|elapsed| format!("read {}", rate(count, bytes, elapsed)));
+    }
+
+    fn finish(&self, progress: &mut Progress) {
+        let (count, bytes) = (self.printed_count, self.printed_bytes);
+        progress.finish(|elapsed| format!("read {}", rate(count, bytes, elapsed)));
     }
 
     fn print_one(

@@ -20,7 +20,7 @@ pub mod topics;
 use crate::client::cluster::Cluster;
 use crate::client::connection::ConnectionConfig;
 use crate::client::error::ClientError;
-use crate::io::{self as ring, Io};
+use crate::io::{self as ring, Io, signals};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io;
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ pub enum Command {
     Configs(configs::ConfigsCommand),
     /// Write the lines of standard input to a topic
     Produce(produce::ProduceArgs),
-    /// Print a topic's records
+    /// Print topics' records, alone or as a member of a group
     Consume(consume::ConsumeArgs),
     /// Look into segment files
     #[command(subcommand)]
@@ -131,7 +131,14 @@ pub fn run(command: Command) -> ExitCode {
         Command::Groups(command) => on_ring(async move |io| groups::run(&io, command).await),
         Command::Configs(command) => on_ring(async move |io| configs::run(&io, command).await),
         Command::Produce(args) => on_ring(async move |io| produce::run(&io, args).await),
-        Command::Consume(args) => on_ring(async move |io| consume::run(&io, args).await),
+        Command::Consume(args) => {
+            if args.is_member()
+                && let Err(error) = signals::block()
+            {
+                tracing::warn!(%error, "a signal ends this without leaving the group");
+            }
+            on_ring(async move |io| consume::run(&io, args).await)
+        }
         Command::Log(command) => log::run(command),
     };
     match outcome {

@@ -207,22 +207,39 @@ impl Cluster {
         if let Some(connection) = self.open_connection(id) {
             return Ok(connection);
         }
-        let broker = self.inner.brokers.borrow().get(&id).cloned();
-        let broker = broker.ok_or_else(|| ClientError::Connect {
-            address: format!("node {id}"),
-            reason: "the cluster does not list it".to_owned(),
-        })?;
-        let is_v6 = broker.host.contains(':');
-        let address = match is_v6 {
-            true => format!("[{}]:{}", broker.host, broker.port),
-            false => format!("{}:{}", broker.host, broker.port),
-        };
-        let connection = self.open(&address).await?;
+        let connection = self.open(&self.address_of(id)?, self.inner.config.clone()).await?;
         if let Some(earlier) = self.open_connection(id) {
             return Ok(earlier); // someone else connected meanwhile
         }
         self.inner.connections.borrow_mut().insert(id, connection.clone());
         Ok(connection)
+    }
+
+    /// A connection to the broker `id` that nobody shares, whose requests may take
+    /// `request_timeout`.
+    ///
+    /// # Errors
+    /// As [`Cluster::broker`].
+    pub async fn open_broker(
+        &self,
+        id: NodeId,
+        request_timeout: Duration,
+    ) -> Result<Connection, ClientError> {
+        let config = ConnectionConfig { request_timeout, ..self.inner.config.clone() };
+        self.open(&self.address_of(id)?, config).await
+    }
+
+    /// Where the broker `id` listens, as host:port.
+    fn address_of(&self, id: NodeId) -> Result<String, ClientError> {
+        let broker = self.inner.brokers.borrow().get(&id).cloned();
+        let broker = broker.ok_or_else(|| ClientError::Connect {
+            address: format!("node {id}"),
+            reason: "the cluster does not list it".to_owned(),
+        })?;
+        Ok(match broker.host.contains(':') {
+            true => format!("[{}]:{}", broker.host, broker.port),
+            false => format!("{}:{}", broker.host, broker.port),
+        })
     }
 
     /// A connection to any broker.
@@ -239,7 +256,7 @@ impl Cluster {
             reason: "no broker was given".to_owned(),
         };
         for address in &self.inner.bootstrap {
-            match self.open(address).await {
+            match self.open(address, self.inner.config.clone()).await {
                 Ok(connection) => {
                     *self.inner.first.borrow_mut() = Some(connection.clone());
                     return Ok(connection);
@@ -327,14 +344,17 @@ impl Cluster {
     }
 
     /// Opens a connection to `address` (host:port), trying every address that its name has.
-    async fn open(&self, address: &str) -> Result<Connection, ClientError> {
+    async fn open(
+        &self,
+        address: &str,
+        config: ConnectionConfig,
+    ) -> Result<Connection, ClientError> {
         let mut failure = ClientError::Address {
             address: address.to_owned(),
             reason: "its name has no address".to_owned(),
         };
         for target in resolve(self.io(), address).await? {
-            let config = self.inner.config.clone();
-            match Connection::open(self.io(), target, address, config).await {
+            match Connection::open(self.io(), target, address, config.clone()).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }

@@ -91,6 +91,7 @@ struct Answers {
 struct Position {
     next: Offset,
     start: Start,
+    is_reset: bool, // begins at `start` again where the log does not have it any more
     retry_at: Duration, // not asked for before this time
 }
 
@@ -108,6 +109,7 @@ pub struct PartitionRecords {
     /// The end of what may be read, at the time of the answer.
     pub high_watermark: Offset,
     from: Offset,
+    next: Offset,
     batches: Slice,
 }
 
@@ -152,6 +154,11 @@ impl PartitionRecords {
             }
         }
         Ok(())
+    }
+
+    /// The offset after all of them, where the next ones begin.
+    pub fn next(&self) -> Offset {
+        self.next
     }
 
     /// Bytes of batches, as they came.
@@ -200,10 +207,23 @@ impl Consumer {
         let found = self.find(topic, partitions, start).await?;
         let name: Rc<str> = Rc::from(topic);
         for (partition, next) in found {
-            let position = Position { next, start, retry_at: Duration::ZERO };
+            let position = Position { next, start, is_reset: false, retry_at: Duration::ZERO };
             self.positions.insert((Rc::clone(&name), partition), position);
         }
         Ok(())
+    }
+
+    /// Adds a partition, to be read from `next` on; where the log does not have that any more it
+    /// begins at `start`, as Kafka's consumers do with offsets that a group has committed.
+    pub fn assign_at(&mut self, partition: &TopicPart, next: Offset, start: Start) {
+        let position = Position { next, start, is_reset: true, retry_at: Duration::ZERO };
+        self.positions.insert(partition.clone(), position);
+    }
+
+    /// Reads a partition no more; what has come in of it is dropped.
+    pub fn drop_partition(&mut self, topic: &str, partition: i32) {
+        self.stop_fetching(topic, partition);
+        self.ready.retain(|ready| &*ready.topic != topic || ready.partition != partition);
     }
 
     /// Asks no more for a partition; what has come in of it is still handed out.
@@ -378,6 +398,7 @@ impl Consumer {
             partition: key.1,
             high_watermark: Offset(data.high_watermark),
             from,
+            next,
             batches: frame.slice(start..start + whole_bytes),
         });
         if let Some(position) = self.positions.get_mut(key) {
@@ -389,6 +410,20 @@ impl Consumer {
     /// The position is outside the log: retention may have overtaken who reads from the start.
     async fn start_over(&mut self, key: &TopicPart, from: Offset) -> Result<(), ClientError> {
         let start = self.positions.get(key).map(|position| position.start);
+        let is_reset = self.positions.get(key).is_some_and(|position| position.is_reset);
+        if let Some(start) = start.filter(|_| is_reset) {
+            let found = self.find(&key.0, &[key.1], start).await?;
+            let next = found.first().map_or(from, |(_, offset)| *offset);
+            tracing::warn!(
+                "offset {from} of {}-{} is outside the log; reading on at {next}",
+                key.0,
+                key.1
+            );
+            if let Some(position) = self.positions.get_mut(key) {
+                position.next = next;
+            }
+            return Ok(());
+        }
         let earliest = self.find(&key.0, &[key.1], Start::Earliest).await?;
         let earliest = earliest.first().map_or(from, |(_, offset)| *offset);
         let is_overtaken = earliest > from && !matches!(start, None | Some(Start::At(_)));

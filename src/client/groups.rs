@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 
 /// Version 10 of OffsetCommit and OffsetFetch has topic ids for names. Names are what groups are
 /// asked with here, as offsets may outlive their topic.
-const OFFSETS_VERSION_MAX: i16 = 9;
+pub(super) const OFFSETS_VERSION_MAX: i16 = 9;
 
 /// The state that a coordinator gives to a group that does not exist.
 const STATE_DEAD: &str = "Dead";

@@ -5,12 +5,15 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod assignor;
 pub mod cluster;
 pub mod configs;
 pub mod connection;
 pub mod consumer;
 pub mod error;
+pub mod group_consumer;
 pub mod groups;
+pub mod membership;
 pub mod partitioner;
 pub mod producer;
 pub mod request;
