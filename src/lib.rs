@@ -178,7 +178,8 @@
 //! - `client/consumer.rs`: positions and fetches. `client/group_consumer.rs`: a member of a group,
 //!   with its requests in `client/membership.rs`; `client/assignor.rs`: who of it reads what.
 //! - `client/error.rs`: what goes wrong, in sentences.
-//! - `client/tests.rs`: all of it against a scripted broker in simulated networks.
+//! - `client/tests.rs`, `client/group_tests.rs`: all of it against a scripted broker in simulated
+//!   networks.
 //
 //!
 //! # `cli/`: the subcommands beside `serve`

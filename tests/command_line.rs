@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -38,7 +38,8 @@ impl Node {
         let address = free.local_addr().expect("it is bound").to_string();
         drop(free);
         let child = Command::new(env!("CARGO_BIN_EXE_ringmain"))
-            .args(["serve", "--listen", &address, "--memory", "512M", "--data-dir"])
+            .args(["serve", "--listen", &address, "--memory", "512M"])
+            .args(["--set", "group.initial.rebalance.delay.ms=0", "--data-dir"])
             .arg(&folder)
             .spawn()
             .expect("the binary was built");
@@ -305,6 +306,232 @@ fn failures_are_one_sentence_and_an_exit_code() {
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "a reader that leaves is no failure");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+const SETTLE_SECONDS_MAX: u64 = 60;
+
+impl Node {
+    /// What a command prints as one JSON value.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.ok(&[arguments, &["--output", "json"]].concat(), b"");
+        serde_json::from_slice(&output).expect("it is JSON")
+    }
+
+    fn group(&self, group: &str) -> Value {
+        self.json(&["groups", "describe", group])[0].clone()
+    }
+
+    /// The group's description once `is_so` of it.
+    fn group_when(&self, group: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let output = self.run(&["groups", "describe", group, "--output", "json"], b"");
+            let described = serde_json::from_slice::<Value>(&output.stdout);
+            let described = described.map(|all| all[0].clone()).unwrap_or_default();
+            if output.status.success() && is_so(&described) {
+                return described;
+            }
+            let waited = started.elapsed().as_secs();
+            assert!(waited < SETTLE_SECONDS_MAX, "group {group} stays {described}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// The sum of one number over all of a group's partitions.
+fn sum(group: &Value, name: &str) -> i64 {
+    let offsets = group["offsets"].as_array().expect("it is a list");
+    offsets.iter().map(|offset| offset[name].as_i64().expect("it is a number")).sum()
+}
+
+/// How many partitions each member has, least first.
+fn shares(group: &Value) -> Vec<usize> {
+    let members = group["members"].as_array().cloned().unwrap_or_default();
+    let share = |member: &Value| -> usize {
+        let topics = member["assigned"].as_array().cloned().unwrap_or_default();
+        topics.iter().filter_map(|topic| topic["partitions"].as_array()).map(Vec::len).sum()
+    };
+    let mut shares: Vec<usize> = members.iter().map(share).collect();
+    shares.sort_unstable();
+    shares
+}
+
+/// Goal: a group goes on where it stopped, and its offsets are shown, reset and removed. Method:
+/// each protocol: read some, read the rest, reset without and with --execute, delete.
+#[test]
+fn a_group_goes_on_where_it_stopped_and_is_reset_and_deleted() {
+    let node = Node::start("command-line-groups");
+    for protocol in ["classic", "consumer"] {
+        let topic = format!("grouped-{protocol}-{}", std::process::id());
+        let group = format!("group-{protocol}-{}", std::process::id());
+        node.ok(&["topics", "create", &topic, "--partitions", "3"], b"");
+        for partition in ["0", "1", "2"] {
+            let lines: String = (0..100).map(|line| format!("{partition}-{line}\n")).collect();
+            node.ok(&["produce", &topic, "--partition", partition], lines.as_bytes());
+        }
+        let consume = ["consume", &topic, "--group", &group, "--protocol", protocol];
+        let some = node.lines(&[&consume[..], &["--count", "70"]].concat());
+        assert_eq!(some.len(), 70, "{protocol}");
+        let described = node.group(&group);
+        assert_eq!(described["type"], json!(protocol));
+        assert_eq!((sum(&described, "committed_offset"), sum(&described, "lag")), (70, 230));
+        let rest = node.lines(&consume);
+        let mut values: Vec<&str> =
+            some.iter().chain(&rest).map(|record| text(&record["value"])).collect();
+        values.sort_unstable();
+        values.dedup();
+        assert_eq!((rest.len(), values.len()), (230, 300), "{protocol}: each record once");
+        assert!(node.lines(&consume).is_empty(), "{protocol}: nothing is left");
+        let listed = node.json(&["groups", "list"]);
+        let listed = listed.as_array().expect("it is a list").iter();
+        let mine: Vec<&Value> = listed.filter(|one| one["group"] == json!(group)).collect();
+        assert_eq!((mine.len(), &mine[0]["state"]), (1, &json!("Empty")));
+        check_resets(&node, &group, &topic);
+        assert_eq!(node.lines(&consume).len(), 55, "{protocol}: what was reset is read again");
+        node.ok(&["groups", "delete", &group], b"");
+        for verb in ["describe", "delete"] {
+            let gone = failure(node.run(&["groups", verb, &group], b""), 1);
+            assert!(gone.contains("GROUP_ID_NOT_FOUND"), "{gone}");
+            assert!(gone.contains("`ringmain groups list`"), "{gone}");
+        }
+        node.ok(&["topics", "delete", &topic], b"");
+    }
+}
+
+/// Resets partition 0 by 50 and partition 2 to offset 95; the second one's lag is 5 then.
+fn check_resets(node: &Node, group: &str, topic: &str) {
+    let shift = ["groups", "reset-offsets", group, "--shift-by", "-50", "--topic"];
+    let first = format!("{topic}:0");
+    let shown = node.json(&[&shift[..], &[&first]].concat());
+    assert_eq!(shown["executed"], json!(false));
+    assert_eq!(shown["offsets"][0]["new_offset"], json!(50));
+    assert_eq!(sum(&node.group(group), "lag"), 0, "a dry run changes nothing");
+    node.ok(&[&shift[..], &[&first, "--execute"]].concat(), b"");
+    let last = format!("{topic}:2");
+    let to = ["groups", "reset-offsets", group, "--topic", &last, "--to-offset", "95"];
+    node.ok(&[&to[..], &["--execute"]].concat(), b"");
+    assert_eq!(sum(&node.group(group), "lag"), 55);
+    let all = ["groups", "reset-offsets", group, "--all-topics"];
+    let beyond = node.json(&[&all[..], &["--to-offset", "1000"]].concat());
+    assert_eq!(beyond["offsets"][1]["clamped"], json!(true));
+    assert_eq!(beyond["offsets"][1]["new_offset"], json!(100));
+    let since = node.json(&[&all[..], &["--by-duration", "P1D"]].concat());
+    assert_eq!(since["offsets"][1]["new_offset"], json!(0), "all records are younger than a day");
+    let ninth = format!("{topic}:9");
+    let wrong = [&all[..3], &["--topic", &ninth, "--to-latest"]].concat();
+    assert!(failure(node.run(&wrong, b""), 1).contains("has no partition 9"));
+    assert!(failure(node.run(&all, b""), 2).contains("--to-earliest"));
+}
+
+/// Goal: members share partitions, take over from who leaves, and lose or repeat nothing. Method:
+/// each way to share: two readers, records, one is interrupted, more records.
+#[test]
+fn members_share_partitions_and_an_interrupted_one_hands_over() {
+    let node = Node::start("command-line-members");
+    let ways: [&[&str]; 3] = [
+        &["--protocol", "classic"],
+        &["--assignor", "cooperative-sticky"],
+        &["--protocol", "consumer"],
+    ];
+    for (index, way) in ways.into_iter().enumerate() {
+        let topic = format!("shared-{index}-{}", std::process::id());
+        let group = format!("sharing-{index}-{}", std::process::id());
+        node.ok(&["topics", "create", &topic, "--partitions", "4"], b"");
+        let arguments = [&["consume", &topic, "--group", &group, "--follow"][..], way].concat();
+        let mut members = [0, 1].map(|_| node.command(&arguments).spawn().expect("it was built"));
+        node.group_when(&group, |group| shares(group) == [2, 2]);
+        let in_use = ["groups", "reset-offsets", &group, "--topic", &topic, "--to-latest"];
+        assert!(failure(node.run(&in_use, b""), 1).contains("is in use"));
+        let delete = failure(node.run(&["groups", "delete", &group], b""), 1);
+        assert!(delete.contains("NON_EMPTY_GROUP"), "{delete}");
+        produce_everywhere(&node, &topic, 0..50);
+        let is_read = |count: i64| {
+            move |group: &Value| {
+                group["offsets"].as_array().is_some_and(|all| {
+                    all.len() == 4 && all.iter().all(|one| one["committed_offset"] == json!(count))
+                })
+            }
+        };
+        node.group_when(&group, is_read(50));
+        let first = interrupt(&mut members[0]);
+        node.group_when(&group, |group| shares(group) == [4]);
+        produce_everywhere(&node, &topic, 50..70);
+        node.group_when(&group, is_read(70));
+        let second = interrupt(&mut members[1]);
+        node.group_when(&group, |group| group["state"] == json!("Empty"));
+        assert!(!first.is_empty(), "{way:?}: both have read");
+        let mut lines = [first, second].concat();
+        lines.sort_unstable();
+        let mut expected: Vec<String> =
+            (0..4).flat_map(|part| (0..70).map(move |line| format!("{part}-{line}"))).collect();
+        expected.sort_unstable();
+        assert_eq!(lines, expected, "{way:?}: each record once");
+    }
+}
+
+fn produce_everywhere(node: &Node, topic: &str, lines: std::ops::Range<i32>) {
+    for partition in 0..4 {
+        let text: String = lines.clone().map(|line| format!("{partition}-{line}\n")).collect();
+        node.ok(&["produce", topic, "--partition", &partition.to_string()], text.as_bytes());
+    }
+}
+
+/// Ends `child` as Ctrl-C does, which is a success; gives the lines that it has printed.
+fn interrupt(child: &mut Child) -> Vec<String> {
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill is a program").success());
+    let mut output = String::new();
+    let mut stdout = child.stdout.take().expect("it is a pipe");
+    stdout.read_to_string(&mut output).expect("lines are text");
+    assert!(child.wait().expect("it is our child").success(), "leaving is a success");
+    output.lines().map(str::to_owned).collect()
+}
+
+/// Goal: settings are shown with where they come from, changed, and wrong names put right. Method:
+/// a topic, the brokers, a group; a change, its check only, and one back.
+#[test]
+fn settings_are_described_and_altered() {
+    let node = Node::start("command-line-configs");
+    let topic = format!("configs-{}", std::process::id());
+    node.ok(&["topics", "create", &topic], b"");
+    let of_topic = ["configs", "alter", "--topic", &topic];
+    let set = ["--set", "retention.ms=7200000"];
+    node.ok(&[&of_topic[..], &set, &["--validate-only"]].concat(), b"");
+    let describe = ["configs", "describe", "--topic", &topic];
+    assert_eq!(node.json(&describe)[0]["settings"], json!([]), "it was only checked");
+    node.ok(&[&of_topic[..], &set].concat(), b"");
+    let own = &node.json(&describe)[0]["settings"][0];
+    assert_eq!((&own["name"], &own["value"]), (&json!("retention.ms"), &json!("7200000")));
+    assert_eq!(own["source"], json!("DYNAMIC_TOPIC_CONFIG"));
+    let all = node.json(&[&describe[..], &["--all"]].concat());
+    let all = all[0]["settings"].as_array().expect("it is a list").clone();
+    let source = |name: &str| {
+        let found = all.iter().find(|setting| setting["name"] == json!(name));
+        found.map(|setting| text(&setting["source"]).to_owned())
+    };
+    assert_eq!(source("segment.ms").as_deref(), Some("DEFAULT_CONFIG"));
+    node.ok(&[&of_topic[..], &["--append", "cleanup.policy=compact"]].concat(), b"");
+    let shown = String::from_utf8(node.ok(&describe, b"")).expect("it is text");
+    assert!(shown.contains("delete,compact") && shown.contains("retention.ms"), "{shown}");
+    let delete = ["--delete", "retention.ms", "--delete", "cleanup.policy"];
+    node.ok(&[&of_topic[..], &delete].concat(), b"");
+    assert_eq!(node.json(&describe)[0]["settings"], json!([]));
+    let wrong = [&of_topic[..], &["--set", "retention.mss=1"]].concat();
+    let wrong = failure(node.run(&wrong, b""), 1);
+    assert!(wrong.contains("INVALID_CONFIG") && wrong.contains("retention.ms"), "{wrong}");
+    let twice = [&of_topic[..], &["--set", "retention.ms=1", "--delete", "retention.ms"]].concat();
+    assert!(failure(node.run(&twice, b""), 2).contains("named twice"));
+    assert!(failure(node.run(&describe[..2], b""), 2).contains("--broker-defaults"));
+    let nowhere = ["configs", "describe", "--topic", "no-such-topic-here"];
+    assert!(failure(node.run(&nowhere, b""), 1).contains("UNKNOWN_TOPIC_OR_PARTITION"));
+    let group = format!("configs-{}", std::process::id());
+    let of_group = ["configs", "alter", "--group", &group, "--set"];
+    node.ok(&[&of_group[..], &["consumer.session.timeout.ms=50000"]].concat(), b"");
+    let described = node.json(&["configs", "describe", "--group", &group, "--broker-defaults"]);
+    assert_eq!(described[0]["type"], json!("broker-defaults"));
+    assert_eq!(described[1]["settings"][0]["value"], json!("50000"));
+    let delete = ["--delete", "consumer.session.timeout.ms"];
+    node.ok(&[&["configs", "alter", "--group", &group][..], &delete].concat(), b"");
 }
 
 /// Goal: a node's files are readable and whole, also while it writes and after a clean stop.

@@ -20,4 +20,6 @@ pub mod request;
 pub mod wait;
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;

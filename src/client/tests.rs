@@ -43,20 +43,20 @@ const TOPIC: &str = "words";
 const TOPIC_ID: TopicId = TopicId(77);
 
 /// What the broker does with a request.
-enum Act {
+pub(super) enum Act {
     Answer(Vec<u8>),
     Close,
     Silence,
 }
 
-type Script = Rc<dyn Fn(&RequestHeader<'_>, &[u8]) -> Act>;
+pub(super) type Script = Rc<dyn Fn(&RequestHeader<'_>, &[u8]) -> Act>;
 
-fn address() -> SocketAddr {
+pub(super) fn address() -> SocketAddr {
     "127.0.0.1:9092".parse().expect("it is an address")
 }
 
 /// Answers every connection by `script`; what asks for versions gets the whole table.
-async fn start_broker(io: &Io, script: Script) {
+pub(super) async fn start_broker(io: &Io, script: Script) {
     let listener = io.listen(address()).await.expect("nobody else listens");
     let inner = io.clone();
     io.spawn(accept_all(inner, listener, script));
@@ -97,12 +97,12 @@ async fn serve(io: Io, socket: Socket, script: Script) {
     }
 }
 
-fn answer<'a>(header: &RequestHeader<'_>, body: &impl Wire<'a>) -> Act {
+pub(super) fn answer<'a>(header: &RequestHeader<'_>, body: &impl Wire<'a>) -> Act {
     let key = header.api.key;
     Act::Answer(encode_response(key, header.version, header.correlation_id, body).head)
 }
 
-fn all_versions(header: &RequestHeader<'_>) -> Act {
+pub(super) fn all_versions(header: &RequestHeader<'_>) -> Act {
     let keys = crate::protocol::api::TABLE.iter().map(|api| ApiVersion {
         api_key: api.key.number(),
         min_version: api.versions.first,
