@@ -19,6 +19,7 @@ use super::membership::{
     Beat, Identity, Joined, classic_beat, classic_join, classic_leave, classic_sync, consumer_beat,
     consumer_leave,
 };
+use super::request::Response;
 use crate::base::ids::{Offset, TopicId};
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::ErrorCode;
@@ -484,9 +485,14 @@ impl GroupConsumer {
         };
         let deadline = self.cluster.now() + self.cluster.time_limit();
         loop {
-            let connection = self.coordinator().await?;
-            let version = connection.version_of(ApiKey::OffsetFetch)?.min(OFFSETS_VERSION_MAX);
-            let response = connection.call_version(&request, version, &[]).await?;
+            let response = match self.ask_offsets(&request).await {
+                Err(error) if error.is_retriable() && self.cluster.now() < deadline => {
+                    self.connection = None;
+                    self.cluster.io().sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+                outcome => outcome?,
+            };
             let body = response.body()?;
             let code = offset_fetch_code(&body);
             let is_passing = is_elsewhere(code) || code == ErrorCode::UnstableOffsetCommit;
@@ -500,6 +506,15 @@ impl GroupConsumer {
             let found = found.map(|one| ((Rc::from(one.topic), one.partition), one.offset));
             return Ok(found.collect());
         }
+    }
+
+    async fn ask_offsets<'a>(
+        &mut self,
+        request: &OffsetFetchRequest<'a>,
+    ) -> Result<Response<OffsetFetchRequest<'a>>, ClientError> {
+        let connection = self.coordinator().await?;
+        let version = connection.version_of(ApiKey::OffsetFetch)?.min(OFFSETS_VERSION_MAX);
+        connection.call_version(request, version, &[]).await
     }
 
     /// Commits what was marked and is not committed; false: the group is busy, try again later.
@@ -605,8 +620,8 @@ impl GroupConsumer {
                     continue;
                 }
             };
-            match self.take_join(&connection, joined).await? {
-                Some(target) => {
+            match self.take_join(&connection, joined).await {
+                Ok(Some(target)) => {
                     let is_revoking = self.owned.difference(&target).next().is_some();
                     self.reconcile(target).await?;
                     if !is_revoking {
@@ -614,7 +629,8 @@ impl GroupConsumer {
                     }
                     // Others wait for what was let go: a second round gives it to them.
                 }
-                None => self.cluster.io().sleep(RETRY_PAUSE).await,
+                Ok(None) => self.cluster.io().sleep(RETRY_PAUSE).await,
+                Err(error) => self.pause_after(error).await?,
             }
         }
         self.is_joined = true;
