@@ -37,6 +37,12 @@ use std::time::Duration;
 const BLOCKING_THREADS_COUNT: usize = 2;
 /// A shard without completions for this long hands free memory back.
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
+/// A write and its flush: with no more than that in flight a shard polls before it sleeps.
+const POLLED_OPERATIONS_MAX: usize = 2;
+/// How long it polls: a little more than a write and a flush of a fast disk take.
+const POLL_TIME_MAX: Duration = Duration::from_micros(200);
+/// Looks, of some nanoseconds each, between two offers of the core to others.
+const POLLS_BETWEEN_YIELDS_COUNT: usize = 8;
 /// How long sends may go on when a shard ends.
 const SEND_GRACE: Duration = Duration::from_secs(1);
 /// How often an ending shard looks whether all is over.
@@ -124,17 +130,45 @@ impl Shard {
 
     /// Submits, and sleeps until a completion, a ring of the bell or a timer.
     fn park(&self) {
+        if self.poll_lone_file() {
+            return;
+        }
         let bell = &self.watch.bell;
         bell.fall_asleep();
         // Whoever made something due before it saw that we sleep does not wake us.
         if self.tasks.is_due() || bell.is_rung() {
-            bell.wake_up();
-            self.ring.turn();
-            return;
+            return bell.wake_up();
         }
         let deadline = self.timers.next_deadline();
         let time = deadline.map(|deadline| deadline.saturating_sub(self.clock.monotonic()));
         self.ring.wait(time, || bell.wake_up());
+    }
+
+    /// Stays awake for a lone file operation, as it ends within less time than a thread's way into
+    /// sleep and back takes; returns whether there is something to do. Whoever else wants the core
+    /// gets it, the kernel's own workers first of all.
+    fn poll_lone_file(&self) -> bool {
+        if !(1..=POLLED_OPERATIONS_MAX).contains(&self.ring.live_count(OnDrop::Finish)) {
+            return false;
+        }
+        self.ring.turn();
+        let until = self.clock.monotonic() + POLL_TIME_MAX;
+        loop {
+            for _ in 0..POLLS_BETWEEN_YIELDS_COUNT {
+                if self.ring.has_completions() {
+                    self.ring.turn();
+                    return true;
+                }
+                if self.tasks.is_due() || self.watch.bell.is_rung() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            rustix::thread::sched_yield();
+            if self.clock.monotonic() > until {
+                return false;
+            }
+        }
     }
 
     /// Resolves after `time`, not before.

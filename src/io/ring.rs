@@ -349,6 +349,15 @@ impl Ring {
         }
     }
 
+    /// Whether `turn` would find a completion; no system call.
+    pub fn has_completions(&self) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        let queue = ring.submission();
+        let is_told = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        is_told || !ring.completion().is_empty()
+    }
+
     /// Completions since the start: what tells an idle shard from a busy one.
     pub fn completions_count(&self) -> u64 {
         self.completions_count.get()
