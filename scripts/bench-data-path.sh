@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The speed and memory figures of the data path: fio and ringmain in turn, on the same disk and cores.
 #
-# usage: scripts/bench-data-path.sh [--runs N] [--only NAME]... [--duration 10s] [--cpus 0,1]
+# usage: scripts/bench-data-path.sh [--runs N] [--only NAME]... [--duration 10s] [--cpus 0,1] [--shards 0,1]
 #                                   [--data-dir DIR] [--catch-up-bytes 8G] [--binaries DIR] [--keep]
 #
 # Names: ingest-1m ingest-16k requests-100b latency-4k catch-up newest idle restart
 #
+# fio, the load generator and the node may run on --cpus only; --shards puts the node's shards on some
+# of them, where it would choose by itself.
 # Every figure is the median of N runs (5) with a fresh topic each; a run of ringmain follows its base
 # line's directly, since disks of virtual machines change their mind within minutes. The broker starts
 # on an empty data directory for each figure and is ended by its own process id. Needs about 40 GiB.
@@ -13,18 +15,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 runs=5 duration=10s cpus=0,1 data_dir=./bench-data catch_up_bytes=8G keep=no
-only=() binaries=${CARGO_TARGET_DIR:-target}/release
+only=() shards=() binaries=${CARGO_TARGET_DIR:-target}/release
 while [ $# -gt 0 ]; do
   case $1 in
     --runs) runs=$2; shift 2 ;;
     --only) only+=("$2"); shift 2 ;;
     --duration) duration=$2; shift 2 ;;
     --cpus) cpus=$2; shift 2 ;;
+    --shards) shards=(--cpus "$2"); shift 2 ;;
     --data-dir) data_dir=$2; shift 2 ;;
     --catch-up-bytes) catch_up_bytes=$2; shift 2 ;;
     --binaries) binaries=$2; shift 2 ;;
     --keep) keep=yes; shift ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "$0: unknown argument '$1' (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -114,8 +117,8 @@ free_port() {
 # Starts the broker on the data that is there; `fresh_node` on none.
 start_node() {
   port=$(free_port)
-  "$node" serve --data-dir "$data_dir/node" --listen "127.0.0.1:$port" --cpus "$cpus" \
-    >>"$data_dir/node.log" 2>&1 &
+  taskset -c "$cpus" "$node" serve --data-dir "$data_dir/node" --listen "127.0.0.1:$port" \
+    "${shards[@]}" >>"$data_dir/node.log" 2>&1 &
   node_pid=$!
 }
 fresh_node() {

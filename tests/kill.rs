@@ -482,7 +482,7 @@ impl Node {
             .arg("serve")
             .arg("--data-dir")
             .arg(self.folder.join("data"))
-            .args(["--listen", &self.address.to_string()])
+            .args(["--listen", &self.address.to_string(), "--cpus", &all_cpus()])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("an open file"))
             .stderr(log)
@@ -576,4 +576,9 @@ fn the_checker_names_every_kind_of_loss() {
     expect(faults(&doubt, &[(0, 1, 0)]), "half there");
     expect(faults(&doubt, &[(0, 1, 2)]), "there, but one sent before it is not");
     expect(faults(&doubt, &[(0, 1, 2), (1, 1, 0), (2, 1, 1)]), "before one sent earlier");
+}
+
+/// A shard on each of the machine's cpus, so that requests cross shards where there are two.
+fn all_cpus() -> String {
+    std::thread::available_parallelism().map_or(1, usize::from).to_string()
 }

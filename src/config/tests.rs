@@ -143,6 +143,14 @@ fn cpus_are_a_count_or_a_list_of_those_allowed() {
 }
 
 #[test]
+fn all_cpus_are_used_but_one_of_two() {
+    let machine = |cpus: &[usize]| Machine { cpus: cpus.to_vec(), ..machine() };
+    assert_eq!(default_cpus(&machine(&[3])), [3]);
+    assert_eq!(default_cpus(&machine(&[0, 1])), [1]);
+    assert_eq!(default_cpus(&machine(&[0, 1, 2])), [0, 1, 2]);
+}
+
+#[test]
 fn memory_has_suffixes_a_floor_and_a_ceiling() {
     let memory = |text: &str| {
         settings(ServeArgs { memory: Some(text.to_owned()), ..ServeArgs::default() }, None)

@@ -4,6 +4,7 @@
 Last line: `N passed, N failed`, where a test that fails as its list says counts as passed.
 """
 
+import os
 import argparse
 import shutil
 import signal
@@ -46,7 +47,10 @@ def brokers_of(options):
 def start_broker_for(name, suite, options):
     folder = WORK / suite.name
     if name == "ringmain":
-        return Ringmain(folder, [options.binary.resolve(), "serve"], suite.settings)
+        # A shard on each cpu, so that requests cross shards.
+        cpus = str(len(os.sched_getaffinity(0)))
+        program = [options.binary.resolve(), "serve", "--cpus", cpus]
+        return Ringmain(folder, program, suite.settings)
     if name == "kafka":
         return ApacheKafka(folder, suite.settings)
     return Elsewhere(name, options.kafka_data)
