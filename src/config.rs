@@ -146,10 +146,10 @@ impl Settings {
         let listen = listen_endpoint(&layers)?;
         let advertise = advertised_endpoint(&layers, &listen, machine)?;
         let data_dir = data_dir(&layers)?;
-        let cpus = args.cpus.as_deref().map_or_else(
-            || Ok(default_cpus(machine)),
-            |text| chosen_cpus(text, machine),
-        )?;
+        let cpus = args
+            .cpus
+            .as_deref()
+            .map_or_else(|| Ok(default_cpus(machine)), |text| chosen_cpus(text, machine))?;
         let memory_bytes = chosen_memory(args.memory.as_deref(), cpus.len(), machine)?;
         Ok(Settings {
             node_id: node_id(&layers, &fixed),

@@ -4,8 +4,8 @@
 Last line: `N passed, N failed`, where a test that fails as its list says counts as passed.
 """
 
-import os
 import argparse
+import os
 import shutil
 import signal
 import sys
