@@ -45,7 +45,7 @@ pub struct ServeArgs {
     /// Address that clients are told to connect to [default: the listening one]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub advertise: Option<String>,
-    /// How many cpus to use, or which: 2 or 0-3 or 0,2 [default: all that the process may use; of two, the second]
+    /// How many cpus to use, or which: 2 or 0-3 or 0,2 [default: all; of two, the second]
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,
     /// Memory for buffers, as 512M or 4G [default: a quarter of the machine's, at most 1G]
