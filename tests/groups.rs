@@ -695,6 +695,7 @@ impl Process {
             .args(["--listen", &self.address.to_string(), "--memory", "512M"])
             .args(["--cpus", &all_cpus()])
             .args(["--set", "offsets.topic.num.partitions=3"])
+            .args(["--set", "group.initial.rebalance.delay.ms=0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -798,6 +799,50 @@ fn commit_until_killed(address: SocketAddr, at: usize, first: i64, acks: &Atomic
         acked += 1;
     }
     (if acked < first { -1 } else { acked }, sent)
+}
+
+/// Goal: a rebalance that a kill -9 interrupts did not happen: the members go on where they were,
+/// and the next one succeeds. Method: kill while a join waits; the first member heartbeats, then
+/// both join.
+#[test]
+fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
+    let mut process = Process::new("kill-rebalance");
+    let mut first = process.start();
+    first.create("words", 1);
+    first.find_loaded("g");
+    let leader = first.member_id("g");
+    first.send_join("g", &leader);
+    assert_eq!(first.joined().generation, 1);
+    first.send_sync("g", &leader, 1, &[(&leader, b"all")]);
+    assert_eq!(first.synced(), (ErrorCode::None, b"all".to_vec()));
+    let who = Who { group_id: "g", member_id: &leader, generation: 1 };
+    assert_eq!(first.commit(&who, "words", 3), ErrorCode::None);
+    let mut second = Client::open(process.address).expect("the node listens");
+    let follower = second.member_id("g");
+    second.send_join("g", &follower);
+    while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
+        thread::sleep(Duration::from_millis(1));
+    }
+    process.kill();
+    assert!(second.receive().is_err(), "nobody answered the join");
+
+    let mut first = process.start();
+    first.find_loaded("g");
+    assert_eq!(first.heartbeat("g", &leader, 1), ErrorCode::None);
+    assert_eq!(first.commit(&who, "words", 4), ErrorCode::None);
+    let mut second = Client::open(process.address).expect("the node listens");
+    second.send_join("g", &follower);
+    let joined = second.joined();
+    assert_eq!(joined.code, ErrorCode::UnknownMemberId, "its id was given out before the crash");
+    let follower = second.member_id("g");
+    second.send_join("g", &follower);
+    while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
+        thread::sleep(Duration::from_millis(1));
+    }
+    first.send_join("g", &leader);
+    assert_eq!((first.joined().generation, second.joined().generation), (2, 2));
+    process.kill();
+    fs::remove_dir_all(&process.folder).expect("the test's own folder");
 }
 
 /// Goal: a record that is none stops its partition's groups, not the node. Method: kill the node,
