@@ -112,6 +112,9 @@ pub struct ProduceArgs {
     /// Who must have a batch before it is acknowledged: 0, 1 or all
     #[arg(long, value_enum, default_value_t = Acks::All)]
     pub acks: Acks,
+    /// Number the batches, as Kafka's producers do by default: each connection is a producer
+    #[arg(long)]
+    pub idempotence: bool,
     /// Codec of the batches: none, gzip, snappy, lz4 or zstd
     #[arg(long, default_value = "none")]
     pub compression: Codec,

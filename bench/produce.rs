@@ -14,15 +14,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use ringmain::protocol::header::decode_response;
+use ringmain::protocol::header::{decode_response, encode_request};
+use ringmain::protocol::messages::init_producer_id::InitProducerIdRequest;
 use ringmain::protocol::messages::produce::ProduceRequest;
 
+use crate::CLIENT_ID;
 use crate::arguments::{Acks, ProduceArgs};
 use crate::lane::{Lane, place_thread};
-use crate::load::{self, Batch, PreparedRequest, Shape};
+use crate::load::{self, Batch, Numbering, PreparedRequest, Shape};
 use crate::pace::{Pace, run_all};
 use crate::report::{Report, Tally};
 use crate::topic::{self, Leader, Topic};
+
+/// Version of InitProducerId, which brokers have had since it was first there.
+const INIT_VERSION: i16 = 0;
 
 /// Runs `ringmain-bench produce`.
 ///
@@ -48,11 +53,27 @@ pub fn run(args: &ProduceArgs) -> anyhow::Result<Report> {
     Ok(Report::new("produce", outcome.tally, outcome.elapsed, outcome.cpu_seconds))
 }
 
+/// Asks for a producer id on a connection without requests in flight.
+fn producer_id(lane: &mut Lane) -> io::Result<i64> {
+    let encoded =
+        encode_request(INIT_VERSION, 0, Some(CLIENT_ID), &InitProducerIdRequest::default());
+    lane.send(&mut [IoSlice::new(&encoded.head)])?;
+    let body = lane.receive()?;
+    let (_, answer) = decode_response::<InitProducerIdRequest>(INIT_VERSION, lane.bytes(body))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    match answer.error_code.is_none() {
+        true => Ok(answer.producer_id),
+        false => Err(io::Error::other(answer.error_code.name())),
+    }
+}
+
 /// One connection's work.
 struct Producer {
     address: SocketAddr,
     timeout: Duration,
     is_answered: bool,
+    is_idempotent: bool,
+    partitions_count: usize,
     in_flight_max: usize,
     version: i16,
     requests: Vec<PreparedRequest>,
@@ -97,6 +118,8 @@ impl Producer {
             address: *address,
             timeout: args.run.timeout,
             is_answered: args.acks != Acks::None,
+            is_idempotent: args.idempotence,
+            partitions_count: partitions.len(),
             in_flight_max,
             version: topic.produce_version,
             requests: load::prepare(&shape, start, in_flight_max)?,
@@ -124,9 +147,13 @@ impl Producer {
         in_flight: &mut VecDeque<Sent>,
     ) -> io::Result<()> {
         let mut lane = Lane::connect(self.address, self.timeout)?;
+        let mut numbering = match self.is_idempotent {
+            true => Some(Numbering::new(producer_id(&mut lane)?, self.partitions_count)),
+            false => None,
+        };
         let mut sent_count: usize = 0;
         loop {
-            let count = self.send(&mut lane, pace, sent_count, in_flight)?;
+            let count = self.send(&mut lane, pace, sent_count, in_flight, &mut numbering)?;
             sent_count += count;
             if !self.is_answered {
                 self.count_unanswered(pace, tally, in_flight);
@@ -149,6 +176,7 @@ impl Producer {
         pace: &Pace,
         sent_count: usize,
         in_flight: &mut VecDeque<Sent>,
+        numbering: &mut Option<Numbering>,
     ) -> io::Result<usize> {
         let at = Instant::now();
         let requests_count = self.requests.len();
@@ -159,6 +187,9 @@ impl Producer {
             let correlation_id = (sent_count + count) as i32 & i32::MAX;
             let index = chosen.next().expect("goes round for ever");
             self.requests[index].set_correlation_id(correlation_id);
+            if let Some(numbering) = numbering {
+                self.requests[index].number(numbering);
+            }
             in_flight.push_back(Sent { correlation_id, at });
             count += 1;
         }
@@ -205,6 +236,10 @@ impl Producer {
                     None => self.count(tally, now, latency),
                     Some(code) => tally.error(code.name()),
                 }
+            }
+            if let Some(code) = failed.filter(|_| self.is_idempotent) {
+                // What follows is out of order: begin anew, as another producer.
+                return Err(io::Error::other(code.name()));
             }
             if in_flight.is_empty() || !lane.has_frame() {
                 return Ok(());

@@ -22,7 +22,7 @@ pub const HEADER_BYTES: usize = size_of::<BatchHeader>();
 pub const PREFIX_BYTES: usize = 12;
 
 /// Where the checksum's cover begins: behind the checksum.
-const CRC_FROM: usize = 21;
+pub const CRC_FROM: usize = 21;
 
 /// What Kafka writes for "no timestamp".
 pub const NO_TIMESTAMP: i64 = -1;
