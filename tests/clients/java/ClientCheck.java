@@ -473,7 +473,6 @@ public final class ClientCheck {
 
     private KafkaProducer<byte[], byte[]> producer(Map<String, String> more) {
         var settings = common();
-        settings.put("enable.idempotence", "false");
         settings.put("linger.ms", "5");
         settings.put("delivery.timeout.ms", "30000");
         settings.putAll(more);

@@ -39,7 +39,7 @@ class KafkaTools(Suite):
         """0, 1, 2, ... as the tool's own payloads, so that what was sent is known."""
         said = self.tool(
             "ProducerPerformance", "--topic", topic, "--num-records", count, "--throughput", "-1",
-            "--payload-monotonic", "--command-property", "acks=all", "enable.idempotence=false",
+            "--payload-monotonic", "--command-property", "acks=all",
         )
         expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
 
@@ -79,7 +79,7 @@ class KafkaTools(Suite):
             said = self.tool(
                 "ProducerPerformance", "--topic", topic, "--num-records", count, "--record-size",
                 "200", "--throughput", "-1", "--command-property", f"acks={acks}",
-                f"compression.type={codec}", "enable.idempotence=false",
+                f"compression.type={codec}",
             )
             expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
         said = self.tool("GetOffsetShell", "--topic", topic)
