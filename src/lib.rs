@@ -133,6 +133,7 @@
 //! - `shard/produce.rs`, `shard/fetch.rs`, `shard/offsets.rs`: a shard's part of a request.
 //! - `shard/groups.rs`: hosts the group coordinators: their log, their clock, their callers;
 //!   `shard/groups/tests.rs` fails the disk under them. `shard/group_load.rs` loads them.
+//! - `shard/producers.rs`: ids for producers, and what partitions remember of them.
 //! - `shard/mailbox.rs`: what shards ask of each other; `shard/calls.rs` finds the callers again.
 //! - `shard/signal.rs`: wake-ups between tasks, and budgets of bytes.
 //
@@ -151,7 +152,9 @@
 //!   What there is: `server/handlers/api_versions.rs`, `server/handlers/metadata.rs`,
 //!   `server/handlers/describe_cluster.rs`, `server/handlers/describe_topic_partitions.rs`,
 //!   `server/handlers/describe_configs.rs`, `server/handlers/list_config_resources.rs`,
-//!   `server/handlers/describe_log_dirs.rs`, `server/handlers/describe_quorum.rs`.
+//!   `server/handlers/describe_log_dirs.rs`, `server/handlers/describe_quorum.rs`,
+//!   `server/handlers/describe_producers.rs`.
+//!   Producers that number their batches: `server/handlers/init_producer_id.rs`.
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
 //!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`.

@@ -19,6 +19,7 @@ use crate::shard::mailbox::{
     CONTROLLER_SHARD, ChangeReply, ChangeRequest, LocalFuture, ShardMessage, ShardReply,
     ShardRequest,
 };
+use crate::shard::producers::ProducerIdsReply;
 use crate::shard::signal::Flag;
 use crate::shard::state::{Control, NodeFacts, Shard};
 use crate::shard::strays;
@@ -356,6 +357,11 @@ impl Control for ControlHere {
             distribute(&shard, &controller.image()).await;
             reply
         })
+    }
+
+    fn allocate_producer_ids(&self) -> LocalFuture<ProducerIdsReply> {
+        let controller = self.controller.clone();
+        Box::pin(async move { controller.allocate_producer_ids().await })
     }
 
     fn quorum_state(&self) -> QuorumState {

@@ -12,10 +12,11 @@ use super::settings::{
 };
 use crate::base::ids::{NodeId, TopicId};
 use crate::base::limits::{
-    CONFIGURED_COUNT_MAX, PARTITIONS_COUNT_MAX, PARTITIONS_PER_CHANGE_MAX, SETTING_VALUE_BYTES_MAX,
-    TOPIC_NAME_BYTES_MAX,
+    CONFIGURED_COUNT_MAX, PARTITIONS_COUNT_MAX, PARTITIONS_PER_CHANGE_MAX, PRODUCER_IDS_PER_BLOCK,
+    SETTING_VALUE_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
 };
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Kafka's name of the log that holds the cluster's metadata: no topic can have it.
@@ -188,6 +189,19 @@ impl<'a> Plan<'a> {
     fn accept(&mut self, record: MetadataRecord) {
         self.image.apply(&record).expect("a plan proposes only what fits its own image");
         self.records.push(record);
+    }
+
+    /// Gives out the next block of producer ids.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unavailable`]: all 2^63 are in use.
+    pub fn allocate_producer_ids(&mut self) -> Result<Range<i64>, ChangeError> {
+        let first = self.image.producer_id_next();
+        let Some(next) = first.checked_add(PRODUCER_IDS_PER_BLOCK) else {
+            return Err(ChangeError::Unavailable("no producer ids are left".to_owned()));
+        };
+        self.accept(MetadataRecord::ProducerIdsAllocated { next });
+        Ok(first..next)
     }
 
     /// Names the cluster, once.

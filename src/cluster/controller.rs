@@ -14,6 +14,7 @@ use crate::base::ids::{NodeId, TopicId};
 use crate::io::Io;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,6 +71,14 @@ impl Controller {
     /// Where the metadata group stands.
     pub fn quorum_state(&self) -> QuorumState {
         self.0.quorum.state()
+    }
+
+    /// Gives out a block of producer ids that nobody was given before; agreed on when it returns.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unavailable`].
+    pub async fn allocate_producer_ids(&self) -> Result<Range<i64>, ChangeError> {
+        self.change(false, |plan: &mut Plan| plan.allocate_producer_ids()).await?
     }
 
     /// Names the cluster if it has no name yet, and makes this broker's address known.

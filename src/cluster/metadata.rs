@@ -87,6 +87,7 @@ pub struct Image {
     partitions_count: usize,
     broker_overrides: RedBlackTreeMapSync<NodeId, Arc<Overrides>>,
     default_broker_overrides: Arc<Overrides>,
+    producer_id_next: i64,
     named_overrides: RedBlackTreeMapSync<(NamedResource, Arc<str>), Arc<Overrides>>,
 }
 
@@ -158,6 +159,11 @@ impl Image {
         &self.default_broker_overrides
     }
 
+    /// The first producer id that no shard was given.
+    pub fn producer_id_next(&self) -> i64 {
+        self.producer_id_next
+    }
+
     /// What was set for the group or the client metrics of that name.
     pub fn named_overrides(&self, kind: NamedResource, name: &str) -> Option<&Arc<Overrides>> {
         self.named_overrides.get(&(kind, name.into()))
@@ -212,6 +218,13 @@ impl Image {
             MetadataRecord::BrokerSettingChanged { node_id, name, value } => {
                 self.change_broker_setting(node_id.map(NodeId), name, value.as_deref());
             }
+            MetadataRecord::ProducerIdsAllocated { next } => {
+                let known = self.producer_id_next;
+                if *next <= known {
+                    return Err(ApplyError::ProducerIdsTwice { known, next: *next });
+                }
+                self.producer_id_next = *next;
+            }
             MetadataRecord::NamedSettingChanged { kind, resource, name, value } => {
                 let key = (*kind, resource.as_str().into());
                 self.change_named_setting(key, name, value.as_deref());
@@ -253,6 +266,9 @@ impl Image {
                 let resource = resource.to_string();
                 MetadataRecord::NamedSettingChanged { kind: *kind, resource, name, value }
             }));
+        }
+        if self.producer_id_next > 0 {
+            records.push(MetadataRecord::ProducerIdsAllocated { next: self.producer_id_next });
         }
         records
     }
@@ -409,6 +425,8 @@ pub enum ApplyError {
     TopicExists { name: String, id: TopicId },
     #[error("there is no topic {id}")]
     NoTopic { id: TopicId },
+    #[error("producer ids up to {known} are given out, and again from {next}")]
+    ProducerIdsTwice { known: i64, next: i64 },
     #[error("topic {id} has no partition {partition}")]
     NoPartition { id: TopicId, partition: i32 },
 }
@@ -482,6 +500,7 @@ mod tests {
             topic_record(2, "c", 1),
             set(None, "num.partitions"),
             set(Some(1), "max.connections"),
+            MetadataRecord::ProducerIdsAllocated { next: 3_000 },
             named(NamedResource::Group, "readers", "consumer.session.timeout.ms"),
             named(NamedResource::ClientMetrics, "readers", "interval.ms"),
         ] {
@@ -490,6 +509,7 @@ mod tests {
         let again = Image::from_records(&image.to_records(), image.version()).unwrap();
         assert_eq!(again.to_records(), image.to_records());
         assert_eq!(again.version(), image.version());
+        assert_eq!(again.producer_id_next(), 3_000);
         assert_eq!(again.colliding_topic("a_b"), Some("a.b"));
         assert_eq!(again.broker(NodeId(1)).unwrap().rack.as_deref(), Some("r"));
         assert_eq!(again.configured(NamedResource::Group).collect::<Vec<_>>(), ["readers"]);

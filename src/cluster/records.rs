@@ -9,7 +9,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Version of the bytes below. A record or field that is added makes it the next number.
-const RECORDS_VERSION: u32 = 2;
+const RECORDS_VERSION: u32 = 3;
 
 /// The oldest version whose bytes read as today's do: what came since is records of new kinds,
 /// which change nothing of the others' layout.
@@ -88,6 +88,10 @@ pub enum MetadataRecord {
         resource: String,
         name: String,
         value: Option<String>,
+    },
+    /// Producer ids below this one may be in use; a shard got the last block of them.
+    ProducerIdsAllocated {
+        next: i64,
     },
 }
 
@@ -169,6 +173,7 @@ mod tests {
                 name: "num.partitions".to_owned(),
                 value: None,
             },
+            MetadataRecord::ProducerIdsAllocated { next: i64::MAX },
             MetadataRecord::NamedSettingChanged {
                 kind: NamedKind::ClientMetrics,
                 resource: "producers".to_owned(),

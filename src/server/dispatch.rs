@@ -182,6 +182,8 @@ impl AloneRequest {
                 handlers::incremental_alter_configs::handle(&request).await?
             }
             ApiKey::DescribeLogDirs => handlers::describe_log_dirs::handle(&request).await?,
+            ApiKey::DescribeProducers => handlers::describe_producers::handle(&request).await?,
+            ApiKey::InitProducerId => handlers::init_producer_id::handle(&request).await?,
             ApiKey::DescribeQuorum => handlers::describe_quorum::handle(&request).await?,
             ApiKey::ElectLeaders => handlers::elect_leaders::handle(&request)?,
             ApiKey::ListConfigResources => handlers::list_config_resources::handle(&request)?,

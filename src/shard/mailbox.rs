@@ -8,6 +8,7 @@ use super::fetch::{self, FetchGroup, FetchReply};
 use super::groups::{self, GroupCall, GroupReply};
 use super::offsets::{self, OffsetPart, OffsetsReply};
 use super::produce::{self, ProduceGroup, ProduceReply, ProduceWork};
+use super::producers::{ProducerIdsReply, ProducersReply};
 use super::replica::Replica;
 use super::signal::Flag;
 use super::state::Shard;
@@ -58,6 +59,10 @@ pub enum ShardRequest {
     LogSizes(Option<Arc<HashSet<TopicPartition>>>),
     /// Where the metadata group stands; shard 0 has the controller.
     Quorum,
+    /// A block of producer ids, from shard 0.
+    ProducerIds,
+    /// The producers that these partitions remember.
+    Producers(Vec<TopicPartition>),
     /// End the connections, after their requests: the node stops.
     Drain,
     /// Close the logs; nothing appends any more.
@@ -75,6 +80,8 @@ pub enum ShardReply {
     Change(ChangeReply),
     LogSizes(Vec<LogSize>),
     Quorum(QuorumState),
+    ProducerIds(ProducerIdsReply),
+    Producers(ProducersReply),
     /// What the closed logs leave for the next start.
     Closed(Vec<crate::storage::CleanLog>),
 }
@@ -318,6 +325,12 @@ impl Shard {
                 ShardReply::LogSizes(self.own_log_sizes(partitions.as_deref()))
             }
             ShardRequest::Quorum => ShardReply::Quorum(self.controls_quorum()),
+            ShardRequest::ProducerIds => {
+                ShardReply::ProducerIds(self.controls_producer_ids().await)
+            }
+            ShardRequest::Producers(partitions) => {
+                ShardReply::Producers(self.own_producers(&partitions))
+            }
             ShardRequest::Drain => {
                 self.drain().await;
                 ShardReply::Done

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`state`] is the shard; [`replica`] one partition on it; [`produce`], [`fetch`]
 //! and [`offsets`] serve the shard's part of a request; [`mailbox`] carries them between shards
-//! with [`calls`]; [`groups`] hosts the group coordinators that [`group_load`] loads; [`placement`]
-//! says who owns what; [`strays`] clears the data directory;
+//! with [`calls`]; [`producers`] gives clients ids; [`groups`] hosts the group coordinators that
+//! [`group_load`] loads; [`placement`] says who owns what; [`strays`] clears the data directory;
 //! [`signal`] wakes tasks and bounds bytes.
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod mailbox;
 pub mod offsets;
 pub mod placement;
 pub mod produce;
+pub mod producers;
 pub mod replica;
 pub mod signal;
 pub mod state;

@@ -7,6 +7,7 @@ use super::calls::{CallId, Calls};
 use super::groups::{self, Groups};
 use super::mailbox::{ChangeReply, ChangeRequest, LocalFuture, ShardMessage, ShardReply};
 use super::placement::shard_of;
+use super::producers::{ProducerIds, ProducerIdsReply};
 use super::replica::{Replica, log_config};
 use super::signal::{Budget, Flag, Signal};
 use crate::base::ids::{NodeId, PartitionIndex, ShardId, TopicPartition};
@@ -94,6 +95,8 @@ impl NodeFacts {
 pub trait Control {
     /// Carries the change out; it is in force on every shard when this resolves.
     fn change(&self, request: ChangeRequest) -> LocalFuture<ChangeReply>;
+    /// A block of producer ids that nobody was given before.
+    fn allocate_producer_ids(&self) -> LocalFuture<ProducerIdsReply>;
     /// Where the group that agrees on changes stands.
     fn quorum_state(&self) -> QuorumState;
 }
@@ -118,6 +121,7 @@ pub struct Shard {
     pub(super) calls: Calls<ShardReply>,
     pub(super) waiting_fetches: RefCell<HashMap<(ShardId, CallId), Rc<Flag>>>,
     pub(super) groups: Groups,
+    pub(super) producer_ids: ProducerIds,
     image: RefCell<Arc<Image>>,
     settings: RefCell<Rc<BrokerSettings>>,
     replicas: RefCell<HashMap<TopicPartition, Rc<Replica>>>,
@@ -152,6 +156,7 @@ impl Shard {
             calls: Calls::default(),
             waiting_fetches: RefCell::default(),
             groups: Groups::default(),
+            producer_ids: ProducerIds::default(),
             image: RefCell::new(Arc::new(image)),
             settings: RefCell::new(settings),
             replicas: RefCell::default(),
@@ -249,6 +254,11 @@ impl Shard {
     pub(super) fn controls_quorum(&self) -> QuorumState {
         let control = self.control.get().expect("the quorum is asked of the controller's shard");
         control.quorum_state()
+    }
+
+    pub(super) async fn controls_producer_ids(&self) -> ProducerIdsReply {
+        let control = self.control.get().expect("ids are asked of the controller's shard");
+        control.allocate_producer_ids().await
     }
 
     /// Takes over `image`: opens, updates, closes and deletes replicas, then puts it in force.

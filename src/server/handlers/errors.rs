@@ -66,7 +66,7 @@ pub fn of_group(error: GroupError) -> ErrorCode {
 }
 
 /// A replica that is not open: its topic was deleted meanwhile, or is being opened, or failed to.
-fn of_missing(shard: &Shard, id: TopicPartition, by_id: bool) -> ErrorCode {
+pub fn of_missing(shard: &Shard, id: TopicPartition, by_id: bool) -> ErrorCode {
     match shard.image().topic_by_id(id.topic_id) {
         Some(_) => ErrorCode::NotLeaderOrFollower,
         None if by_id => ErrorCode::UnknownTopicId,

@@ -3,6 +3,7 @@
 use super::errors;
 use crate::base::ids::{ShardId, TopicId, TopicPartition};
 use crate::cluster::metadata::Topic;
+use crate::protocol::batch::BatchView;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
@@ -72,11 +73,14 @@ pub fn begin(request: Request) -> Result<Pending, Refused> {
     let (acks, timeout_ms) = (body.acks, body.timeout_ms.max(TIMEOUT_MS_MIN));
     let wait = acks != ACKS_NONE;
     let mut groups = Groups { shards: Vec::new(), groups: Vec::new() };
+    let forbidden = body.transactional_id.is_none() && has_transactional(&body);
     let known_acks = matches!(acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL);
     let image = request.server.shard.image();
     let mut topics = Vec::with_capacity(body.topic_data.len());
     for data in &body.topic_data {
-        let found = if request.version >= BY_ID_FROM_VERSION {
+        let found = if forbidden {
+            Err(ErrorCode::TransactionalIdAuthorizationFailed)
+        } else if request.version >= BY_ID_FROM_VERSION {
             errors::topic_of_id(&image, data.topic_id)
         } else {
             errors::named_topic(&image, data.name)
@@ -112,6 +116,15 @@ pub fn begin(request: Request) -> Result<Pending, Refused> {
         }
     };
     Ok(Pending::Later(Box::pin(work)))
+}
+
+/// Whether a batch says that it is part of a transaction.
+fn has_transactional(body: &ProduceRequest<'_>) -> bool {
+    let mut parts = body.topic_data.iter().flat_map(|data| &data.partition_data);
+    parts.any(|part| {
+        let batch = BatchView::first(part.records.bytes());
+        batch.is_ok_and(|batch| batch.is_transactional())
+    })
 }
 
 fn parts_of(
