@@ -23,7 +23,11 @@ pub struct DiskSpace {
     pub usable_bytes: u64,
 }
 
-pub(super) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+/// Room on the file system that holds `path`, for whoever has no shard yet; blocks.
+///
+/// # Errors
+/// The file system's.
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: all-zero is a valid statvfs, which the call fills.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -33,6 +37,15 @@ pub(super) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     }
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok(DiskSpace { total_bytes: bytes(stat.f_blocks), usable_bytes: bytes(stat.f_bavail) })
+}
+
+/// Whether `error` says that the disk, a quota or a file size limit is exhausted: the same call may
+/// succeed once there is room.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 /// Suffix of a file that is not yet what its name says.

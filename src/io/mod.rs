@@ -35,7 +35,7 @@ mod timers;
 pub use clock::Clock;
 pub use executor::{ShardsConfig, run_one, run_shards};
 pub use file::{File, GATHER_COUNT_MAX, OpenMode, WRITE_BYTES_MAX};
-pub use fs::{DirEntry, DiskSpace};
+pub use fs::{DirEntry, DiskSpace, disk_space, is_full};
 pub use memory::{Buffer, Memory, Slice, TailBuffer};
 pub use mesh::{Mesh, MeshSender};
 pub use notify::Notifier;

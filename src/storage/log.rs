@@ -16,7 +16,7 @@ use super::producers::{KnownProducer, ProducerError, Producers, Sent};
 use super::segment::Segment;
 use super::snapshot;
 use super::tail_cache::Tail;
-use super::wake::{OffsetWakers, Wakers};
+use super::wake::{Cuts, OffsetWakers, Wakers};
 use crate::base::ids::{LeaderEpoch, Offset, TopicId};
 use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB, SEGMENT_BYTES_MAX};
 use crate::io::{Buffer, Io, Slice};
@@ -203,10 +203,12 @@ pub(super) struct LogState {
     pub snapshot: Option<Offset>,
     pub corrupt: Vec<CorruptRange>,
     pub fenced: Option<String>,
-    /// Counts cuts of unacknowledged records: who waits across one waits for nothing.
-    pub cuts_count: u64,
-    pub cut_for_space: bool,
+    /// Cuts of unacknowledged records: who waits for one of those waits for nothing.
+    pub cuts: Cuts,
+    /// The last write found the disk full, under a relaxed policy.
     pub no_space: bool,
+    /// Counts such writes.
+    pub no_space_count: u64,
     /// Average size of a write, bytes, over the last few.
     pub write_bytes_mean: u64,
     pub writes_count: u64,
@@ -387,13 +389,11 @@ impl Log {
         upto: Offset,
     ) -> impl Future<Output = Result<(), FlushError>> + 'static {
         let cell = self.0.clone();
-        let cuts_count = cell.state.borrow().cuts_count;
+        let cuts_count = cell.state.borrow().cuts.count();
         let wait = cell.flush_wakers.wait(upto.0);
         poll_fn(move |context| {
             let state = cell.state.borrow();
-            if state.cuts_count != cuts_count && state.flushed_offset < upto {
-                let space = state.cut_for_space;
-                let error = if space { FlushError::NoSpace } else { FlushError::Truncated };
+            if let Some(error) = state.cuts.since(cuts_count, upto) {
                 return Poll::Ready(Err(error));
             }
             if state.flushed_offset >= upto {

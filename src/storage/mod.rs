@@ -59,6 +59,8 @@ pub enum StorageError {
     ForeignTopic { path: PathBuf, found: TopicId, expected: TopicId },
     #[error("{path}: {reason}")]
     Damaged { path: PathBuf, reason: &'static str },
+    #[error("no space is left for what {path} was given")]
+    NoSpace { path: PathBuf },
     #[error("the log is fenced: {0}")]
     Fenced(String),
     #[error(transparent)]

@@ -11,9 +11,9 @@ use super::log::LogCell;
 use super::recovery::{rebuild_index, save_checkpoint};
 use super::segment::{LOG_SUFFIX, SPARE_NAME, Segment, path_of};
 use super::snapshot::SNAPSHOT_SUFFIX;
-use super::write::is_full;
+use super::wake::Raised;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB, SEGMENT_BYTES_MAX};
-use crate::io::{File, OpenMode};
+use crate::io::{File, OpenMode, is_full};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -116,12 +116,11 @@ pub(super) fn consider(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     log.preparing.set(true);
     let (log, segment) = (log.clone(), segment.clone());
     log.io.clone().spawn(async move {
+        let _raised = Raised::adopt(&log.preparing, &log.quiet_wakers);
         if let Err(error) = zero_ahead(&log, &segment).await {
             let log = log.dir.display();
             tracing::warn!(%log, %error, "space could not be prepared: writes there are slower");
         }
-        log.preparing.set(false);
-        log.quiet_wakers.wake_all();
     });
 }
 
@@ -195,6 +194,7 @@ pub(super) fn close_later(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     }
     let (log, segment) = (log.clone(), segment.clone());
     log.io.clone().spawn(async move {
+        let _raised = Raised::adopt(&segment.closing, &log.quiet_wakers);
         log.quiet_wakers.until(|| (!log.preparing.get()).then_some(())).await;
         let result = async {
             close_segment(&log, &segment).await?;
@@ -205,8 +205,6 @@ pub(super) fn close_later(log: &Rc<LogCell>, segment: &Rc<Segment>) {
             let log = log.dir.display();
             tracing::warn!(%log, base_offset, %error, "segment not closed: a restart will scan it");
         }
-        segment.closing.set(false);
-        log.quiet_wakers.wake_all();
     });
 }
 

@@ -25,9 +25,9 @@ use super::segment::{
     DELETED_SUFFIX, LOG_SUFFIX, SPARE_NAME, Segment, SegmentFacts, base_offset_of,
 };
 use super::tail_cache::Tail;
-use super::wake::Wakers;
+use super::wake::{Cuts, Raised, Wakers};
 use crate::base::ids::{Offset, TopicId};
-use crate::io::{Io, OpenMode};
+use crate::io::{Io, OpenMode, is_full};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -58,9 +58,18 @@ pub(super) async fn open(
     let known_upto = Offset(i64::MAX);
     let mut opening = Opening { io, committer, open: &open, dir, recovery, known_upto };
     let log = opening.scan_disk().await?;
-    save_checkpoint(&log.0).await.map_err(failed("write checkpoint of", &open.dir))?;
-    let removed = log.0.remove_stray_snapshots().await;
-    removed.map_err(failed("remove snapshots of", &open.dir))?;
+    match save_checkpoint(&log.0).await {
+        // What is there can be read all the same, and deleted: that makes room.
+        Err(error) if is_full(&error) => {
+            let log = open.dir.display();
+            tracing::warn!(%log, "no space left for a checkpoint: the next start scans as much");
+        }
+        saved => {
+            saved.map_err(failed("write checkpoint of", &open.dir))?;
+            let removed = log.0.remove_stray_snapshots().await;
+            removed.map_err(failed("remove snapshots of", &open.dir))?;
+        }
+    }
     Ok((log, opening.recovery))
 }
 
@@ -80,11 +89,9 @@ async fn clean_producers(
 
 /// Writes down where a scan may begin, where the log starts, what is damaged. Durable on return.
 pub(super) async fn save_checkpoint(log: &Rc<LogCell>) -> io::Result<()> {
-    log.quiet_wakers.until(|| (!log.checkpointing.replace(true)).then_some(())).await;
-    let result = save_checkpoint_alone(log).await;
-    log.checkpointing.set(false);
-    log.quiet_wakers.wake_all();
-    result
+    let wakers = &log.quiet_wakers;
+    let _alone = wakers.until(|| Raised::try_raise(&log.checkpointing, wakers)).await;
+    save_checkpoint_alone(log).await
 }
 
 async fn save_checkpoint_alone(log: &Rc<LogCell>) -> io::Result<()> {
@@ -191,9 +198,9 @@ fn build(io: &Io, committer: &Committer, open: &OpenLog, dir: Rc<Path>, mut part
         snapshot: parts.snapshot,
         corrupt: parts.corrupt,
         fenced: None,
-        cuts_count: 0,
-        cut_for_space: false,
+        cuts: Cuts::default(),
         no_space: false,
+        no_space_count: 0,
         write_bytes_mean: 0,
         writes_count: 0,
         prepare_step_bytes: 0,
@@ -600,7 +607,11 @@ impl Opening<'_> {
             }
             file.sync().await.map_err(failed("flush", &path))?;
             if segment.sealed.get() {
-                segment.write_index(self.io).await.map_err(failed("index", &path))?;
+                match segment.write_index(self.io).await {
+                    // It is made anew from the batches when it is asked for.
+                    Err(error) if is_full(&error) => {}
+                    written => written.map_err(failed("index", &path))?,
+                }
                 segment.closed.set(true);
                 segment.forget_file();
                 segment.cool();

@@ -12,6 +12,7 @@ use super::prepare::close_segment;
 use super::recovery::{failed, save_checkpoint};
 use super::segment::{INDEX_SUFFIX, LOG_SUFFIX, SPARE_NAME, Segment, TIME_INDEX_SUFFIX};
 use super::snapshot::SNAPSHOT_SUFFIX;
+use super::wake::Raised;
 use crate::base::ids::Offset;
 use std::io;
 use std::rc::Rc;
@@ -115,12 +116,10 @@ impl Log {
             waiting.cloned().collect()
         };
         for segment in open {
-            if !segment.closing.replace(true) {
-                let closed = close_segment(&self.0, &segment).await;
-                segment.closing.set(false);
-                if let Err(error) = closed {
-                    tracing::warn!(log = %self.0.dir.display(), %error, "segment not closed");
-                }
+            let raised = Raised::try_raise(&segment.closing, &self.0.quiet_wakers);
+            let Some(_raised) = raised else { continue };
+            if let Err(error) = close_segment(&self.0, &segment).await {
+                tracing::warn!(log = %self.0.dir.display(), %error, "segment not closed");
             }
         }
     }

@@ -5,13 +5,14 @@
 
 use super::StorageError;
 use super::checkpoint::CleanLog;
-use super::log::{Log, LogCell};
+use super::log::{FlushError, Log, LogCell};
 use super::prepare::close_segment;
 use super::recovery::{failed, rebuild_index, save_checkpoint};
 use super::replay::Source;
 use super::scan::Scan;
 use super::segment::{INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX};
 use super::snapshot::SNAPSHOT_SUFFIX;
+use super::wake::Raised;
 use super::write::rewind;
 use crate::base::ids::Offset;
 use std::path::PathBuf;
@@ -30,13 +31,14 @@ impl Log {
     /// # Errors
     /// [`StorageError::Fenced`], or the disk refused: the log is fenced then.
     pub async fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
-        self.still().await?;
+        let held = self.still().await?;
+        let unfinished = Unfinished(&self.0);
         let cut = self.cut_with_producers(offset).await;
-        self.0.held.set(false);
+        std::mem::forget(unfinished);
         if let Err(error) = &cut {
             self.0.fence(&format!("cutting the log failed: {error}"));
         }
-        self.0.quiet_wakers.wake_all();
+        drop(held);
         cut?;
         save_checkpoint(&self.0).await.map_err(failed("write checkpoint of", &self.0.dir))?;
         let removed = self.0.remove_stray_snapshots().await;
@@ -50,7 +52,7 @@ impl Log {
     /// # Errors
     /// [`StorageError`]: the next start scans.
     pub async fn close_clean(&self) -> Result<CleanLog, StorageError> {
-        self.still().await?;
+        let held = self.still().await?;
         self.0
             .quiet_wakers
             .until(|| (self.0.state.borrow().retired_count == 0).then_some(()))
@@ -69,6 +71,7 @@ impl Log {
         }
         let mut state = self.0.state.borrow_mut();
         state.fenced = Some(CLOSED.to_owned());
+        std::mem::forget(held); // closed for good
         let dir_name = self.0.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(CleanLog {
             dir_name,
@@ -115,26 +118,38 @@ impl Log {
         io.remove_dir_all(&doomed).await.map_err(failed("remove", &doomed))
     }
 
-    /// Waits until everything is flushed and nothing is under way, and keeps it so (`held`).
-    async fn still(&self) -> Result<(), StorageError> {
+    /// Waits until everything is flushed and nothing is under way; it stays so until the result is
+    /// dropped (`held`).
+    ///
+    /// # Errors
+    /// [`StorageError::Fenced`]; [`StorageError::NoSpace`] where the disk has none for what was
+    /// acknowledged under a relaxed policy, tried once more.
+    async fn still(&self) -> Result<Raised<'_>, StorageError> {
         let cell = &self.0;
+        let tries_count = cell.state.borrow().no_space_count;
         loop {
             let lazy = cell.state.borrow_mut().lazy_flush.take();
             if let Some(pending) = lazy {
                 cell.committer.flush_soon(pending);
             }
             cell.committer.kick(cell);
-            cell.quiet_wakers.until(|| (is_flushed(cell) || is_lazy(cell)).then_some(())).await;
+            let is_full = || cell.state.borrow().no_space_count > tries_count;
+            let is_due = || is_flushed(cell) || is_lazy(cell) || is_full();
+            cell.quiet_wakers.until(|| is_due().then_some(())).await;
             if let Some(reason) = cell.state.borrow().fenced.clone() {
                 return Err(StorageError::Fenced(reason));
             }
-            if !is_lazy(cell) {
+            if is_flushed(cell) {
                 break;
             }
+            if is_full() {
+                return Err(StorageError::NoSpace { path: cell.dir.to_path_buf() });
+            }
         }
-        cell.held.set(true);
-        cell.quiet_wakers.until(|| (!cell.is_busy() && !is_closing(cell)).then_some(())).await;
-        Ok(())
+        let wakers = &cell.quiet_wakers;
+        let held = wakers.until(|| Raised::try_raise(&cell.held, wakers)).await;
+        wakers.until(|| (!cell.is_busy() && !is_closing(cell)).then_some(())).await;
+        Ok(held)
     }
 
     /// Cuts, and goes back to what was known of producers at the new end.
@@ -260,13 +275,21 @@ impl Log {
         state.epochs_dirty = true;
         state.corrupt.retain(|range| range.end <= end_offset);
         state.cursors.clear();
-        state.cuts_count += 1;
-        state.cut_for_space = false;
+        state.cuts.note(end_offset, FlushError::Truncated);
         state.changed_since_open = true;
         drop(state);
         self.0.committer.release_tail(released_bytes);
         self.0.committer.read_cache().forget(segment.id);
         self.0.flush_wakers.wake_upto(i64::MAX);
+    }
+}
+
+/// Fences a log whose cut was given up halfway: files and memory tell different tales then.
+struct Unfinished<'a>(&'a Rc<LogCell>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.fence("cutting the log was given up");
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! **Invariant:** a waker is kept no longer than the wait that left it.
 
+use super::log::FlushError;
+use crate::base::ids::Offset;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -66,6 +68,71 @@ impl Drop for Wait<'_> {
         // Dropped after the borrow: a waker may own its task, and that another wait.
         let waker = self.wakers.waiting.borrow_mut().remove(&self.key);
         drop(waker);
+    }
+}
+
+/// Set as long as it lives, and on its end whoever waits looks again: also where the future that
+/// holds it is dropped, or panics.
+pub(super) struct Raised<'a> {
+    flag: &'a Cell<bool>,
+    wakers: &'a Wakers,
+}
+
+impl<'a> Raised<'a> {
+    /// Lowers `flag`, which the caller raised, when the result is dropped.
+    pub fn adopt(flag: &'a Cell<bool>, wakers: &'a Wakers) -> Raised<'a> {
+        assert!(flag.get(), "whoever raised it gives it away");
+        Raised { flag, wakers }
+    }
+
+    /// Raises `flag`, if nobody else has.
+    pub fn try_raise(flag: &'a Cell<bool>, wakers: &'a Wakers) -> Option<Raised<'a>> {
+        (!flag.replace(true)).then_some(Raised { flag, wakers })
+    }
+}
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.flag.set(false);
+        self.wakers.wake_all();
+    }
+}
+
+/// Cuts that are told apart: of more, who waits may be told of a cut that spared its records.
+const CUTS_COUNT_MAX: usize = 16;
+
+/// Where a log was cut, for those who wait for records to be flushed.
+#[derive(Default)]
+pub(super) struct Cuts {
+    count: u64,
+    /// The last ones: their number, where the log ended then, why. Both numbers grow: a cut stands
+    /// for older ones that left more.
+    recent: VecDeque<(u64, Offset, FlushError)>,
+}
+
+impl Cuts {
+    /// How many there were: what a wait begins with.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Takes note that the log ends at `end` now, and why.
+    pub fn note(&mut self, end: Offset, why: FlushError) {
+        self.count += 1;
+        while self.recent.back().is_some_and(|cut| cut.1 >= end) {
+            self.recent.pop_back();
+        }
+        self.recent.push_back((self.count, end, why));
+        if self.recent.len() > CUTS_COUNT_MAX {
+            let oldest = self.recent.pop_front().expect("there are many");
+            self.recent[0].1 = oldest.1;
+        }
+    }
+
+    /// Why records below `upto` are gone of which some were appended after cut number `count`.
+    pub fn since(&self, count: u64, upto: Offset) -> Option<FlushError> {
+        let lowest = self.recent.iter().find(|cut| cut.0 > count)?;
+        (lowest.1 < upto).then(|| lowest.2.clone())
     }
 }
 
@@ -148,6 +215,28 @@ mod tests {
             assert!(kept.as_mut().poll(&mut context).is_pending());
             assert_eq!(wakers.waiting_count(), 1);
         }
+    }
+
+    /// Goal: a cut is told to those whose records it took, and to no others. Method: three cuts,
+    /// one below another; then more than are kept.
+    #[test]
+    fn only_records_behind_a_cut_are_gone() {
+        let mut cuts = Cuts::default();
+        cuts.note(Offset(10), FlushError::NoSpace);
+        cuts.note(Offset(20), FlushError::NoSpace);
+        cuts.note(Offset(15), FlushError::Truncated);
+        let gone = |since, upto| cuts.since(since, Offset(upto));
+        assert_eq!((gone(0, 10), gone(0, 11)), (None, Some(FlushError::NoSpace)));
+        assert_eq!((gone(1, 15), gone(1, 16)), (None, Some(FlushError::Truncated)));
+        assert_eq!((gone(2, 15), gone(2, 20)), (None, Some(FlushError::Truncated)));
+        assert_eq!(gone(3, 1_000), None);
+        for end in 100..200 {
+            cuts.note(Offset(end), FlushError::NoSpace);
+        }
+        assert_eq!(cuts.recent.len(), CUTS_COUNT_MAX);
+        assert_eq!(cuts.since(0, Offset(10)), None);
+        assert_eq!(cuts.since(0, Offset(11)), Some(FlushError::NoSpace));
+        assert_eq!(cuts.since(cuts.count(), Offset(1_000)), None);
     }
 
     /// Goal: only who is due is woken. Method: three offsets, woken in two steps.

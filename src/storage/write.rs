@@ -7,13 +7,14 @@
 //! within the file's allocated size.
 
 use super::commit::Pending;
-use super::log::{FlushPolicy, LogCell};
+use super::log::{FlushError, FlushPolicy, LogCell};
 use super::prepare;
 use super::segment::Segment;
 use super::tail_cache::WritePlan;
+use super::wake::Raised;
 use crate::base::ids::Offset;
 use crate::base::limits::DIRECT_ALIGN_BYTES;
-use crate::io::{File, Slice};
+use crate::io::{File, Slice, is_full};
 use std::io;
 use std::rc::Rc;
 
@@ -183,15 +184,14 @@ async fn take_back(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailure {
             tracing::warn!(%log, "no space left: appends are refused until there is");
         }
         state.no_space = true;
+        state.no_space_count += 1;
         return WriteFailure::NoSpace;
     }
     // Zeroing ahead allocates and moves `prepared_bytes` in the very space that is given back; it
     // waits for no write, so it ends.
-    log.quiet_wakers.until(|| (!log.preparing.replace(true)).then_some(())).await;
-    let failure = take_back_alone(log, segment).await;
-    log.preparing.set(false);
-    log.quiet_wakers.wake_all();
-    failure
+    let wakers = &log.quiet_wakers;
+    let _alone = wakers.until(|| Raised::try_raise(&log.preparing, wakers)).await;
+    take_back_alone(log, segment).await
 }
 
 /// Nothing is being prepared and nothing begins to be.
@@ -235,8 +235,7 @@ fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     state.epochs.truncate(end_offset);
     state.epochs_dirty = true;
     state.producers.take_back(end_offset.0);
-    state.cuts_count += 1;
-    state.cut_for_space = true;
+    state.cuts.note(end_offset, FlushError::NoSpace);
     drop(state);
     log.committer.release_tail(released_bytes);
     // Here and not when the write ends: the log may be fenced by then.
@@ -258,12 +257,4 @@ pub(super) fn rewind(segment: &Segment, end_offset: Offset) {
         index.truncate(segment.end_bytes.get(), end_offset.0, newest);
     }
     segment.check();
-}
-
-/// Whether `error` says that the disk, a quota or a file size limit is exhausted.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
 }

@@ -207,3 +207,96 @@ fn a_log_of_another_topic_is_refused() {
         assert!(matches!(refused, Err(StorageError::ForeignTopic { .. })));
     });
 }
+
+/// Goal: a full disk fails only who waits for what it took. Method: a write that fits the space
+/// made ready and waits for its flush, behind it one that does not; many timings.
+#[test]
+fn a_full_disk_takes_only_what_was_not_written() {
+    for seed in 0..40 {
+        sim::run(seed, |io, disk| async move {
+            let config = LogConfig { segment_bytes: 1 << 20, ..small() };
+            let (log, _) = open(&io, &config).await;
+            put(&log, &batch(300_000, 1, 0, 0)).await.unwrap();
+            disk.out_of_space(true);
+            let waits = [(300_000, 1), (600_000, 2)].map(|(bytes, offset)| {
+                log.append(&batch(bytes, 1, 0, 0), LeaderEpoch(0), 0).unwrap();
+                log.wait_flushed(Offset(offset + 1))
+            });
+            let results = futures_util::future::join_all(waits).await;
+            assert_eq!(results, [Ok(()), Err(FlushError::NoSpace)], "seed {seed}");
+            assert_eq!((log.flushed_offset(), log.end_offset()), (Offset(2), Offset(2)));
+        });
+    }
+}
+
+/// Goal: closing a log does not wait for room. Method: acknowledge records under a relaxed policy
+/// until the disk is full, close; make room, close again.
+#[test]
+fn closing_on_a_full_disk_ends() {
+    sim::run(8, |io, disk| async move {
+        let flush = FlushPolicy::Relaxed { messages: 1_000_000, ms: 60_000 };
+        let (log, _) = open(&io, &LogConfig { flush, ..small() }).await;
+        put(&log, &batch(1_000, 1, 0, 0)).await.unwrap();
+        disk.out_of_space(true);
+        let mut acked_count = 1;
+        while log.append(&batch(10_000, 1, 0, 0), LeaderEpoch(0), 0).is_ok() {
+            acked_count += 1;
+            io.sleep(Duration::from_millis(10)).await;
+        }
+        let closed = io.timeout(Duration::from_secs(60), log.close_clean()).await;
+        assert!(matches!(closed, Some(Err(StorageError::NoSpace { .. }))), "{closed:?}");
+        disk.out_of_space(false);
+        let closed = log.close_clean().await.unwrap();
+        assert_eq!(closed.segments.last().unwrap().end_offset, Offset(acked_count));
+    });
+}
+
+/// Goal: what is on a full disk can be read after a crash. Method: open there, read, make room, go
+/// on.
+#[test]
+fn a_log_opens_on_a_full_disk() {
+    sim::run(9, |io, disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        for at in 0..200 {
+            put(&log, &batch(1_000, 1, 0, at)).await.unwrap();
+        }
+        disk.crash(Crash::LoseUnsynced);
+        disk.out_of_space(true);
+        let (log, recovery) = open(&io, &small()).await;
+        assert_eq!(recovery.corrupt, []);
+        assert_eq!(read_from(&log, Offset(0), 5_000).await.unwrap().len(), 200);
+        disk.out_of_space(false);
+        put(&log, &batch(1_000, 1, 0, 0)).await.unwrap();
+        let (log, _) = open(&io, &small()).await;
+        assert_eq!(read_from(&log, Offset(0), 5_000).await.unwrap().len(), 201);
+    });
+}
+
+/// Goal: a cut that is given up leaves a log that works or one that says that it does not. Method:
+/// give it up ever later; append, close, open again.
+#[test]
+fn a_cut_that_is_given_up_holds_nothing() {
+    let mut fenced_count = 0;
+    for micros in (0..3_000).step_by(50) {
+        fenced_count += sim::run(micros, |io, _disk| async move {
+            let (log, _) = open(&io, &small()).await;
+            for at in 0..100 {
+                put(&log, &batch(1_000, 1, 0, at)).await.unwrap();
+            }
+            let patience = Duration::from_micros(micros);
+            let cut = io.timeout(patience, log.truncate_to(Offset(5))).await;
+            if log.fenced().is_none() {
+                let next = log.end_offset();
+                let put = io.timeout(Duration::from_secs(9), put(&log, &batch(99, 1, 0, 0))).await;
+                assert_eq!(put.expect("it is not held").unwrap().base_offset, next);
+                return 0;
+            }
+            assert!(cut.is_none(), "a cut that was done fences nothing");
+            let (log, _) = open(&io, &small()).await;
+            assert!(log.end_offset() >= Offset(5));
+            put(&log, &batch(99, 1, 0, 0)).await.unwrap();
+            1
+        });
+    }
+    assert!(fenced_count > 0, "no cut was given up halfway");
+}
