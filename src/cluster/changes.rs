@@ -124,6 +124,8 @@ pub enum ChangeError {
     InvalidRequest(String),
     #[error("{0}")]
     PolicyViolation(String),
+    #[error("no space is left on the disk of the cluster's metadata")]
+    NoSpace,
     /// The metadata log takes no entry: its disk failed, or another node leads.
     #[error("the cluster's metadata cannot be changed here: {0}")]
     Unavailable(String),

@@ -171,6 +171,17 @@ impl Controller {
         unless_unavailable(self.change(validate_only, replace).await, resources.len())
     }
 
+    /// Whether something that was proposed waits, be it that nobody waits for it any more.
+    pub fn has_proposals(&self) -> bool {
+        self.0.quorum.has_proposals()
+    }
+
+    /// Resolves when nothing that was proposed waits any more; on a full disk only once there is
+    /// room.
+    pub async fn quiet(&self) {
+        self.0.quorum.quiet().await;
+    }
+
     /// Finishes what is proposed and closes the log's files.
     pub async fn close(&self) {
         self.0.quorum.close().await;

@@ -3,14 +3,14 @@
 //! Two files: `snapshot`, replaced whole, and `log-N`, appended to by direct writes and flushed
 //! once a group. A snapshot starts log N+1, which restates what follows it; only then log N goes. A
 //! write or flush that fails fences the log: nothing more is taken until a restart reads what the
-//! disk has.
+//! disk has. A full disk does not: room is asked for before anything is written.
 //! **Invariant:** `tail` is what the file holds from `tail_position`, a whole block's start, to its
 //! end.
 
 use super::frames::{self, FormatError, Frame, LOG_HEAD_BYTES, LogHead};
 use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
 use crate::consensus::{Entry, HardState, Restored, Snapshot};
-use crate::io::{File, Io, OpenMode, Slice};
+use crate::io::{File, Io, OpenMode, Slice, is_full};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -56,8 +56,21 @@ pub enum MetadataLogError {
         path.display()
     )]
     Missing { path: PathBuf },
+    #[error("no space is left for {}", path.display())]
+    NoSpace { path: PathBuf },
     #[error("the metadata log is closed after an earlier disk error; restart the node")]
     Fenced,
+}
+
+impl MetadataLogError {
+    /// Whether there was no room on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            MetadataLogError::NoSpace { .. } => true,
+            MetadataLogError::Io { error, .. } => is_full(error),
+            _ => false,
+        }
+    }
 }
 
 impl MetadataLog {
@@ -195,7 +208,8 @@ impl MetadataLog {
     /// Makes this durable as one: after a crash all of it is there, or none.
     ///
     /// # Errors
-    /// [`MetadataLogError`]: the log is fenced, this and all later calls fail.
+    /// [`MetadataLogError::NoSpace`]: nothing was written, try again. Any other: the log is fenced,
+    /// this and all later calls fail.
     pub async fn persist(
         &mut self,
         hard_state: Option<HardState>,
@@ -206,6 +220,7 @@ impl MetadataLog {
         }
         let frame = Frame { hard_state, entries };
         let bytes = frames::encode_frame(&frame, self.frames_count, self.salt);
+        self.reserve(self.tail_position + (self.tail.len() + bytes.len()) as u64).await?;
         self.fenced = true; // until it is known to be durable, also if this future is dropped
         self.append(bytes).await.map_err(|error| self.failed("write", error))?;
         self.frames_count += 1;
@@ -213,13 +228,29 @@ impl MetadataLog {
         Ok(())
     }
 
+    /// Makes the file large enough to end at `end`, and for some of what follows if there is room.
+    async fn reserve(&mut self, end: u64) -> Result<(), MetadataLogError> {
+        if end <= self.file.bytes() {
+            return Ok(());
+        }
+        let least = end.next_multiple_of(DIRECT_ALIGN_BYTES as u64);
+        let grown = match self.file.allocate(end.next_multiple_of(GROWTH_BYTES)).await {
+            Err(error) if is_full(&error) => self.file.allocate(least).await,
+            result => result,
+        };
+        grown.map_err(|error| match is_full(&error) {
+            true => MetadataLogError::NoSpace { path: log_path(&self.dir, self.generation) },
+            false => {
+                self.fenced = true;
+                self.failed("enlarge", error)
+            }
+        })
+    }
+
     async fn append(&mut self, frame: Vec<u8>) -> io::Result<()> {
         let mut bytes = std::mem::take(&mut self.tail);
         bytes.extend(frame);
         let end = self.tail_position + bytes.len() as u64;
-        if end > self.file.bytes() {
-            self.file.allocate(end.next_multiple_of(GROWTH_BYTES)).await?;
-        }
         self.write_blocks(self.tail_position, &bytes).await?;
         let kept = usize::try_from(round_down(end) - self.tail_position).expect("it is in memory");
         self.tail = bytes.split_off(kept);
@@ -268,16 +299,27 @@ impl MetadataLog {
     /// it.
     ///
     /// # Errors
-    /// [`MetadataLogError`]: the log is fenced; the disk has the old contents or the new.
+    /// [`MetadataLogError::NoSpace`]: the old log goes on, be it with the new snapshot. Any other:
+    /// the log is fenced; the disk has the old contents or the new.
     pub async fn restart_from(&mut self, restored: &Restored) -> Result<(), MetadataLogError> {
         if self.fenced {
             return Err(MetadataLogError::Fenced);
         }
         assert!(restored.snapshot.index >= self.snapshot_index, "snapshots only move forward");
         self.fenced = true;
-        self.write_snapshot(&restored.snapshot).await?;
         let next = self.generation + 1;
-        let mut log = MetadataLog::create_file(&self.io, &self.dir, next, restored).await?;
+        let created = match self.write_snapshot(&restored.snapshot).await {
+            Ok(()) => MetadataLog::create_file(&self.io, &self.dir, next, restored).await,
+            Err(error) => Err(error),
+        };
+        let mut log = created.map_err(|error| match error {
+            // Files are replaced whole: what could not be written is not there under its name.
+            MetadataLogError::Io { path, error, .. } if is_full(&error) => {
+                self.fenced = false;
+                MetadataLogError::NoSpace { path }
+            }
+            error => error,
+        })?;
         log.snapshot_bytes = self.snapshot_bytes;
         let old = std::mem::replace(self, log);
         old.file.close().await;

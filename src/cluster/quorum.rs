@@ -3,13 +3,15 @@
 //! One task carries out raft's effects: it makes them durable, applies what is agreed, publishes
 //! the new image, wakes who proposed it. Proposals that arrive during a flush go into the next one
 //! together. A disk error or an entry that does not apply ends the task; every proposal fails from
-//! then on.
+//! then on. While the disk is full, proposals are refused; what is proposed already is tried again.
 
 use super::changes::ChangeError;
 use super::metadata::{ApplyError, Image};
 use super::metadata_log::{MetadataLog, MetadataLogError};
 use super::records::{MetadataRecord, RecordsError, decode_records, encode_records};
-use crate::consensus::{Effects, Entry, Position, Raft, RaftConfig, RestoreError, Role, Snapshot};
+use crate::consensus::{
+    Effects, Entry, HardState, Position, Raft, RaftConfig, RestoreError, Role, Snapshot,
+};
 use crate::io::Io;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -18,11 +20,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 /// Ticks without a leader before an election, and between heartbeats; a tick is a tenth of a second
 /// where there is more than one voter. A lone voter leads at once and needs none.
 const ELECTION_TICKS: usize = 10;
 const HEARTBEAT_TICKS: usize = 1;
+
+/// Time between two tries to write to a full disk.
+const SPACE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the metadata group does not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +43,21 @@ pub enum QuorumError {
     Apply(#[from] ApplyError),
     #[error("the metadata log stopped at its first entry: {0}")]
     Unstarted(String),
+    #[error("no space is left on the disk")]
+    NoSpace,
     #[error("the data directory belongs to node {found}, this is node {node}; check node.id")]
     ForeignNode { node: u64, found: u64 },
+}
+
+impl QuorumError {
+    /// Whether there was no room on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            QuorumError::NoSpace => true,
+            QuorumError::Log(error) => error.is_full(),
+            _ => false,
+        }
+    }
 }
 
 /// Where the metadata group stands, as its leader sees it.
@@ -55,12 +74,15 @@ pub struct QuorumState {
 pub(super) struct Quorum(Rc<Inner>);
 
 struct Inner {
+    io: Io,
     raft: RefCell<Raft>,
     image: RefCell<Arc<Image>>,
     applied: Cell<Position>,
     /// What was proposed and is not applied yet, by index.
     proposals: RefCell<BTreeMap<u64, Proposed>>,
     failure: RefCell<Option<String>>,
+    /// The disk is full: what is proposed waits for room.
+    full: Cell<bool>,
     stopping: Cell<bool>,
     stopped: Cell<bool>,
     kicked: Cell<bool>,
@@ -106,11 +128,13 @@ impl Quorum {
         let mut raft = Raft::new(&config, restored)?;
         raft.campaign();
         let inner = Rc::new(Inner {
+            io: io.clone(),
             raft: RefCell::new(raft),
             image: RefCell::new(Arc::new(image)),
             applied: Cell::new(applied),
             proposals: RefCell::default(),
             failure: RefCell::default(),
+            full: Cell::new(false),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
             kicked: Cell::new(true),
@@ -120,8 +144,11 @@ impl Quorum {
         let quorum = Quorum(inner.clone());
         io.spawn(inner.run(log));
         // The first entry of the own term is the last of those that were there at the start.
-        let led = quorum.until(Inner::leads);
+        let led = quorum.until(|inner| inner.leads() || inner.full.get());
         led.await.map_err(QuorumError::Unstarted)?;
+        if !quorum.0.leads() {
+            return Err(QuorumError::NoSpace);
+        }
         (quorum.0.publish)(quorum.image());
         Ok(quorum)
     }
@@ -145,6 +172,9 @@ impl Quorum {
     pub(super) fn propose(&self, records: &Vec<MetadataRecord>) -> Result<Proposal, ChangeError> {
         if let Some(reason) = self.0.failure.borrow().clone() {
             return Err(ChangeError::Unavailable(reason));
+        }
+        if self.0.full.get() {
+            return Err(ChangeError::NoSpace);
         }
         if self.0.stopping.get() {
             return Err(ChangeError::Unavailable("the node is stopping".to_owned()));
@@ -172,8 +202,17 @@ impl Quorum {
         let Some(last) = self.0.proposals.borrow().keys().next_back().copied() else {
             return Ok(());
         };
-        let settled = self.until(move |inner| inner.applied.get().index >= last);
-        settled.await.map_err(ChangeError::Unavailable)
+        let is_settled = move |inner: &Inner| inner.applied.get().index >= last;
+        let settled = self.until(|inner| is_settled(inner) || inner.full.get());
+        settled.await.map_err(ChangeError::Unavailable)?;
+        if is_settled(&self.0) { Ok(()) } else { Err(ChangeError::NoSpace) }
+    }
+
+    /// Resolves when nothing waits any more that was proposed, also where that takes until there is
+    /// room on the disk; or when the group has failed.
+    pub(super) async fn quiet(&self) {
+        // A failure was logged where it happened.
+        let _ = self.until(|inner| inner.proposals.borrow().is_empty()).await;
     }
 
     /// Carries out what is proposed already, closes the files, takes no more.
@@ -208,12 +247,16 @@ pub(super) struct Proposal {
 
 impl Proposal {
     /// Resolves when the records are agreed on, durable and in the published image.
+    ///
+    /// # Errors
+    /// [`ChangeError::NoSpace`]: that will be once there is room, as far as anybody knows.
     pub(super) async fn agreed(self) -> Result<(), ChangeError> {
-        let waiting = self.quorum.until(|_| self.outcome.get() != Outcome::Waiting);
-        waiting.await.map_err(ChangeError::Unavailable)?;
+        let is_told = |inner: &Inner| self.outcome.get() != Outcome::Waiting || inner.full.get();
+        self.quorum.until(is_told).await.map_err(ChangeError::Unavailable)?;
         match self.outcome.get() {
             Outcome::Agreed => Ok(()),
-            Outcome::Waiting | Outcome::Lost => {
+            Outcome::Waiting => Err(ChangeError::NoSpace),
+            Outcome::Lost => {
                 Err(ChangeError::Unavailable("another node took over the lead".to_owned()))
             }
         }
@@ -276,7 +319,7 @@ impl Inner {
             let restored = self.raft.borrow().to_restored();
             log.restart_from(&restored).await?;
         } else if effects.must_sync {
-            log.persist(effects.hard_state, effects.entries).await?;
+            self.persist(log, effects.hard_state, effects.entries).await?;
         }
         self.raft.borrow_mut().persisted(effects.number);
         if let Some(last) = effects.committed.last() {
@@ -289,6 +332,32 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Makes this durable, trying again as long as the disk is full and the node does not stop.
+    async fn persist(
+        &self,
+        log: &mut MetadataLog,
+        hard_state: Option<HardState>,
+        entries: Vec<Entry>,
+    ) -> Result<(), QuorumError> {
+        loop {
+            match log.persist(hard_state, entries.clone()).await {
+                Err(error @ MetadataLogError::NoSpace { .. }) if !self.stopping.get() => {
+                    if !self.full.replace(true) {
+                        tracing::warn!(%error, "changes of metadata are refused until there is");
+                        self.wake_all();
+                    }
+                    self.io.sleep(SPACE_RETRY_INTERVAL).await;
+                }
+                result => {
+                    if self.full.replace(false) && result.is_ok() {
+                        tracing::info!("there is space again: changes of the metadata are taken");
+                    }
+                    return Ok(result?);
+                }
+            }
+        }
     }
 
     fn apply(&self, entries: Vec<Entry>) -> Result<(), QuorumError> {
@@ -321,8 +390,13 @@ impl Inner {
             raft.compact(index, data);
             raft.to_restored()
         };
-        log.restart_from(&restored).await?;
-        Ok(())
+        match log.restart_from(&restored).await {
+            Err(error @ MetadataLogError::NoSpace { .. }) => {
+                tracing::warn!(%error, "the metadata log grows on: no snapshot could be written");
+                Ok(())
+            }
+            result => Ok(result?),
+        }
     }
 }
 

@@ -165,6 +165,45 @@ fn a_long_history_is_compacted_and_opens_as_the_same_image() {
     });
 }
 
+/// Goal: a full disk refuses changes at once, and what was on its way is there once there is room.
+/// Method: a change larger than the log's file has room for, one behind it; make room.
+#[test]
+fn a_full_disk_refuses_changes_until_there_is_room() {
+    run(|io, disk, controller, seen| async move {
+        disk.out_of_space(true);
+        for name in ["a", "b"] {
+            let outcome = controller.create_topics(&[topic(name, 2_000)], false).await;
+            assert!(matches!(outcome[0], Err(ChangeError::NoSpace)), "{outcome:?}");
+            assert!(controller.has_proposals());
+        }
+        disk.out_of_space(false);
+        controller.quiet().await;
+        assert_eq!(controller.image().topics_count(), 1);
+        assert!(seen.borrow().last().unwrap().topic("a").is_some());
+        controller.create_topics(&[topic("b", 1)], false).await[0].as_ref().unwrap();
+        disk.crash(Crash::LoseUnsynced);
+        let again = open(&io, &Rc::default()).await.unwrap();
+        assert_eq!(again.image().topics_count(), 2);
+    });
+}
+
+/// Goal: neither a start nor a stop waits for room. Method: fill the disk before each.
+#[test]
+fn a_full_disk_ends_a_start_and_a_stop() {
+    run(|io, disk, controller, _| async move {
+        disk.out_of_space(true);
+        let outcome = controller.create_topics(&[topic("a", 2_000)], false).await;
+        assert!(matches!(outcome[0], Err(ChangeError::NoSpace)), "{outcome:?}");
+        controller.close().await;
+        assert_eq!(controller.image().topics_count(), 0);
+        disk.crash(Crash::LoseUnsynced);
+        let dir = PathBuf::from("/other");
+        let config = ControllerConfig { data_dir: dir, node_id: NodeId(1), fixed: Arc::default() };
+        let refused = Controller::open(&io, config, |_| ()).await.err();
+        assert!(refused.is_some_and(|error| error.is_full()));
+    });
+}
+
 #[test]
 fn after_a_disk_error_every_change_is_refused_and_the_old_image_stays() {
     run(|_, disk, controller, _| async move {

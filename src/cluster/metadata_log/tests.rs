@@ -114,6 +114,32 @@ fn a_failed_write_or_flush_fences_the_log() {
     }
 }
 
+/// Goal: a full disk fences nothing and loses nothing. Method: fill it, persist more than the file
+/// has room for, and a snapshot; make room, go on, cut the power.
+#[test]
+fn a_full_disk_is_no_failure() {
+    run(|io, disk| async move {
+        let (mut log, _) = open(&io).await.unwrap();
+        log.persist(state(0), vec![entry(1)]).await.unwrap();
+        disk.out_of_space(true);
+        let large = Entry { index: 2, term: 1, data: vec![5; 2 * MIB] };
+        let snapshot = Snapshot { index: 1, term: 1, voters: vec![1], data: vec![3; 100] };
+        let restored = Restored { hard_state: state(1).unwrap(), snapshot, entries: vec![] };
+        for _ in 0..3 {
+            let full = log.persist(None, vec![large.clone()]).await;
+            assert!(matches!(full, Err(MetadataLogError::NoSpace { .. })), "{full:?}");
+            let full = log.restart_from(&restored).await;
+            assert!(matches!(full, Err(MetadataLogError::NoSpace { .. })), "{full:?}");
+        }
+        log.persist(None, vec![Entry { index: 2, term: 1, data: vec![5] }]).await.unwrap();
+        disk.out_of_space(false);
+        log.persist(None, vec![large.clone()]).await.unwrap();
+        disk.crash(Crash::LoseUnsynced);
+        let (_, found) = open(&io).await.unwrap();
+        assert_eq!(found.entries, [entry(1), large]);
+    });
+}
+
 #[test]
 fn damage_before_the_last_write_is_told_from_a_torn_end() {
     run(|io, disk| async move {

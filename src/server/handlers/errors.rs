@@ -25,7 +25,7 @@ pub fn of_change(error: &ChangeError) -> ErrorCode {
         ChangeError::InvalidConfig(_) => ErrorCode::InvalidConfig,
         ChangeError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         ChangeError::PolicyViolation(_) => ErrorCode::PolicyViolation,
-        ChangeError::Unavailable(_) => ErrorCode::KafkaStorageError,
+        ChangeError::NoSpace | ChangeError::Unavailable(_) => ErrorCode::KafkaStorageError,
     }
 }
 
