@@ -12,7 +12,9 @@ use crate::cluster::controller::{Controller, ControllerConfig};
 use crate::cluster::metadata::{Broker, Image};
 use crate::config::{ConfigError, Endpoint, Settings};
 use crate::io::probe::{self, ProbeConfig, ProbeError, ProbeReport};
-use crate::io::{Io, Listener, Mesh, Notifier, OpenMode, ShardsConfig, run_shards, signals};
+use crate::io::{
+    Io, Listener, Mesh, Notifier, OpenMode, ShardsConfig, is_full, run_shards, signals,
+};
 use crate::server::connection::Server;
 use crate::server::listener;
 use crate::shard::mailbox::{
@@ -130,7 +132,12 @@ pub fn run(
     let (data_dir, clean) = DataDir::open(&settings.data_dir, settings.node_id)?;
     let shards_count = settings.cpus.len();
     let probe = ProbeConfig { data_dir: settings.data_dir.clone(), shards_count };
-    let report = probe::run(&probe)?;
+    let report = probe::run(&probe).map_err(|error| match error {
+        ProbeError::DataDir { path, cause } if is_full(&cause) => {
+            NodeError::DataDir(DataDirError::Full { path })
+        }
+        error => NodeError::Probe(error),
+    })?;
     report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let node = Arc::new(NodeFacts {
         node_id: settings.node_id,
@@ -276,11 +283,15 @@ async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> Result<Vec<Clea
     };
     // Every image follows a change of this node's own, and that hands it out itself.
     let controller = Controller::open(&shard.io, config, |_| ()).await;
-    let controller = controller.map_err(|error| NodeError::Metadata(error.to_string()))?;
-    let image = controller.image();
     let data_dir = &start.settings.data_dir;
+    let full = || NodeError::DataDir(DataDirError::Full { path: data_dir.clone() });
+    let controller = controller.map_err(|error| match error.is_full() {
+        true => full(),
+        false => NodeError::Metadata(error.to_string()),
+    })?;
+    let image = controller.image();
     let set_aside = strays::set_aside(&shard.io, data_dir, &image, &start.clean).await;
-    set_aside.map_err(NodeError::Strays)?;
+    set_aside.map_err(|error| if is_full(&error) { full() } else { NodeError::Strays(error) })?;
     distribute(shard, &image).await;
     let control = ControlHere { shard: shard.clone(), controller: controller.clone() };
     shard.set_control(Box::new(control));
@@ -293,6 +304,7 @@ async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> Result<Vec<Clea
             shard.io.wait(&start.stop).await;
             Ok(())
         }
+        Err(NodeError::Register(ChangeError::NoSpace)) => Err(full()),
         Err(error) => Err(error),
     };
     stop_accepting.raise();
@@ -355,6 +367,14 @@ impl Control for ControlHere {
         Box::pin(async move {
             let reply = carry_out(&controller, request).await;
             distribute(&shard, &controller.image()).await;
+            if controller.has_proposals() {
+                // Where the disk is full nobody waits for what comes of them once there is room.
+                let later = shard.clone();
+                shard.io.spawn(async move {
+                    controller.quiet().await;
+                    distribute(&later, &controller.image()).await;
+                });
+            }
             reply
         })
     }

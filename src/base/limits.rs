@@ -39,6 +39,10 @@ pub const CONFIGURED_COUNT_MAX: usize = 10_000;
 /// Longest value of a setting, bytes: Kafka's own strings end there too.
 pub const SETTING_VALUE_BYTES_MAX: usize = 32_767;
 
+/// Room that a new data directory needs, bytes: the metadata log grows by 1 MiB at a time, and each
+/// partition begins with files of its own.
+pub const NEW_DATA_DIR_BYTES_MIN: u64 = 16 * MIB as u64;
+
 /// Most shards in a process: ids are 16 bit and the mesh holds a queue for each pair.
 pub const SHARDS_COUNT_MAX: usize = 256;
 

@@ -7,6 +7,8 @@
 use super::checkpoint::{CleanLog, decode_clean, encode_clean};
 use super::truncate::DIR_DELETED_SUFFIX;
 use crate::base::ids::{NodeId, TopicId};
+use crate::base::limits::{MIB, NEW_DATA_DIR_BYTES_MIN};
+use crate::io::{disk_space, is_full};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,17 @@ pub struct DataDir {
 pub enum DataDirError {
     #[error("cannot {doing} {path}: {source}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "no space is left on the file system of the data directory {path}: free some there or \
+         choose another --data-dir"
+    )]
+    Full { path: PathBuf },
+    #[error(
+        "the file system of the new data directory {path} has {free_bytes} bytes left and a node \
+         begins with {} MiB: free some there or choose another --data-dir",
+        NEW_DATA_DIR_BYTES_MIN / MIB as u64
+    )]
+    NoRoom { path: PathBuf, free_bytes: u64 },
     #[error("{path} is a file; choose a directory for --data-dir")]
     NotADirectory { path: PathBuf },
     #[error("{path} is in use by another node; stop that one or choose another --data-dir")]
@@ -65,13 +78,19 @@ impl DataDir {
     pub fn open(path: &Path, node_id: NodeId) -> Result<(DataDir, Vec<CleanLog>), DataDirError> {
         let failed = |doing| {
             let path = path.to_path_buf();
-            move |source| DataDirError::Io { doing, path, source }
+            move |source| match is_full(&source) {
+                true => DataDirError::Full { path },
+                false => DataDirError::Io { doing, path, source },
+            }
         };
         if path.exists() && !path.is_dir() {
             return Err(DataDirError::NotADirectory { path: path.to_path_buf() });
         }
+        if path.exists() {
+            refuse_foreign(path)?;
+        }
+        refuse_small(path)?;
         fs::create_dir_all(path).map_err(failed("create"))?;
-        refuse_foreign(path)?;
         let lock = File::create(path.join(LOCK_NAME)).map_err(failed("write to"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -153,6 +172,20 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
         }
     }
     Ok(())
+}
+
+/// Refuses to begin where there is hardly room for the first files: nothing is made then.
+fn refuse_small(path: &Path) -> Result<(), DataDirError> {
+    if path.join(FORMAT_NAME).exists() {
+        return Ok(()); // full or not, what is there can be read
+    }
+    let there = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    match disk_space(there) {
+        Ok(space) if space.usable_bytes < NEW_DATA_DIR_BYTES_MIN => {
+            Err(DataDirError::NoRoom { path: path.to_path_buf(), free_bytes: space.usable_bytes })
+        }
+        _ => Ok(()), // what cannot be told shows when it is written
+    }
 }
 
 fn read_meta(path: &Path, node_id: NodeId) -> Result<(String, TopicId), DataDirError> {
