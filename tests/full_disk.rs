@@ -6,6 +6,7 @@
 //!
 //! Needs root, `mkfs.ext4`, loop devices and mount namespaces. Where one of them is missing the
 //! tests are left out, and say so on stderr past the harness, which hides what passing tests print.
+//! `FULL_DISK_TEST_BINARY` takes another build.
 
 use ringmain::protocol::batch::{BatchBuilder, Batches};
 use ringmain::protocol::compression::Codec;
@@ -51,9 +52,7 @@ fn on_small_disk(name: &str, test: impl FnOnce(&Disk)) {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("the target folder is writable");
     if let Err(reason) = can_mount(&folder) {
-        let text = format!("\nLEFT OUT: {name} needs root, mkfs.ext4 and loop devices: {reason}\n");
-        io::stderr().write_all(text.as_bytes()).expect("stderr is open");
-        return;
+        return left_out(&format!("{name}, for root, mkfs.ext4 and loop devices: {reason}"));
     }
     let program = std::env::current_exe().expect("this test's own program");
     let status = Command::new("unshare")
@@ -65,6 +64,12 @@ fn on_small_disk(name: &str, test: impl FnOnce(&Disk)) {
         .expect("it was found a moment ago");
     assert!(status.success(), "inside of the mount namespace: {status}");
     fs::remove_dir_all(&folder).expect("the test's own folder");
+}
+
+/// Says so where the harness does not swallow it.
+fn left_out(what: &str) {
+    let text = format!("\nLEFT OUT: {what}\n");
+    io::stderr().write_all(text.as_bytes()).expect("stderr is open");
 }
 
 /// Mounts a trial image, in a namespace that ends with the command.
@@ -145,7 +150,9 @@ impl Drop for Disk {
 // ---- the node ---------------------------------------------------------------------------------
 
 fn serve(disk: &Disk, address: SocketAddr) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmain"));
+    let binary = std::env::var("FULL_DISK_TEST_BINARY")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringmain").to_owned());
+    let mut command = Command::new(binary);
     command.args(["serve", "--memory", "256M", "--listen", &address.to_string()]);
     command.arg("--data-dir").arg(disk.data_dir()).stdin(Stdio::null());
     command
@@ -483,5 +490,37 @@ fn a_node_stops_on_a_full_disk() {
         assert_eq!(client.produce("relaxed", 0).0, ErrorCode::None);
         drop(client);
         assert!(node.stop());
+    });
+}
+
+/// Goal: one flush for all files is believed only where it holds. Method: data in ext4's journal,
+/// by a mount option and by the directory's attribute; what the node says of itself.
+#[test]
+fn journaled_data_gets_a_flush_for_each_file() {
+    on_small_disk("journaled_data_gets_a_flush_for_each_file", |disk| {
+        let says = |text: &str| {
+            let node = Node::start(disk);
+            let mut client = node.client();
+            assert_eq!(client.create("words", &[]), ErrorCode::None);
+            assert_eq!(client.produce("words", 1), (ErrorCode::None, 0));
+            assert_eq!(client.read_all("words"), [1]);
+            drop(client);
+            assert!(node.stop());
+            let log = fs::read_to_string(disk.folder.join("node.log")).expect("it ran");
+            assert!(log.contains(text), "{log}");
+            fs::remove_dir_all(disk.data_dir()).expect("the test's own");
+        };
+        says("one flush for all logs of a shard");
+        fs::create_dir(disk.data_dir()).expect("there is room");
+        match said(Command::new("chattr").arg("+j").arg(disk.data_dir())) {
+            Ok(()) => says("a flush for each log"),
+            Err(reason) => left_out(&format!("chattr +j, for CAP_SYS_RESOURCE: {reason}")),
+        }
+        let root = disk.root.as_os_str();
+        said(Command::new("umount").arg(root)).expect("nobody uses it");
+        let image = disk.folder.join("disk.ext4");
+        let mut mount = Command::new("mount");
+        said(mount.args(["-o", "loop,data=journal"]).arg(image).arg(root)).expect("ext4 has it");
+        says("a flush for each log");
     });
 }

@@ -28,6 +28,10 @@ const FALLOC_WRITE_ZEROES: i32 = 0x80;
 /// statfs magic of file systems whose fdatasync of any file ends in a flush of the whole device.
 const EXT4_MAGIC: i64 = 0xEF53;
 const XFS_MAGIC: i64 = 0x5846_5342;
+/// `_IOR('X', 31, struct fsxattr)` of linux/fs.h, that struct's size, and a flag in its first word.
+const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801C_581F;
+const FSXATTR_WORDS: usize = 7;
+const FS_XFLAG_REALTIME: u32 = 1;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,11 +187,23 @@ impl File {
         }
     }
 
-    /// Whether fdatasync of one file of this file system flushes the completed writes of all of
-    /// them, provided that those changed no metadata.
+    /// Whether fdatasync of `other` flushes this file's completed writes too, provided that those
+    /// changed no metadata: both lie on one device, whose file system works so.
+    pub fn is_flushed_by(&self, other: &File) -> bool {
+        match (&self.0, &other.0) {
+            (FileKind::Real(file), FileKind::Real(other)) => {
+                file.place.one_flush_for_all && file.place == other.place
+            }
+            (FileKind::Sim(file), FileKind::Sim(_)) => file.one_flush_for_all(),
+            _ => unreachable!("files of one shard are of one kind"),
+        }
+    }
+
+    /// Whether fdatasync of one such file of this file system flushes the completed writes of all
+    /// of them, provided that those changed no metadata.
     pub fn one_flush_for_all(&self) -> bool {
         match &self.0 {
-            FileKind::Real(file) => file.one_flush_for_all,
+            FileKind::Real(file) => file.place.one_flush_for_all,
             FileKind::Sim(file) => file.one_flush_for_all(),
         }
     }
@@ -211,7 +227,7 @@ pub(super) struct RealFile {
     shard: Rc<Shard>,
     descriptor: Rc<OwnedFd>,
     bytes: Rc<Cell<u64>>,
-    one_flush_for_all: bool,
+    place: Place,
     zeroes_by_writing: Rc<Cell<bool>>,
 }
 
@@ -222,7 +238,7 @@ impl RealFile {
     pub async fn open(shard: &Rc<Shard>, path: &Path, how: OpenMode) -> io::Result<RealFile> {
         let path = path.to_owned();
         let opened = shard
-            .blocking(move || -> io::Result<(OwnedFd, u64, bool)> {
+            .blocking(move || -> io::Result<(OwnedFd, u64, Place)> {
                 let file = std::fs::OpenOptions::new()
                     .read(true)
                     .write(how != OpenMode::Read)
@@ -230,16 +246,16 @@ impl RealFile {
                     .custom_flags(libc::O_DIRECT)
                     .open(path)?;
                 let bytes = file.metadata()?.len();
-                let magic = file_system_magic(&file)?;
-                Ok((file.into(), bytes, matches!(magic, EXT4_MAGIC | XFS_MAGIC)))
+                let place = Place::of(&file)?;
+                Ok((file.into(), bytes, place))
             })
             .await;
-        let (descriptor, bytes, one_flush_for_all) = opened?;
+        let (descriptor, bytes, place) = opened?;
         Ok(RealFile {
             shard: shard.clone(),
             descriptor: Rc::new(descriptor),
             bytes: Rc::new(Cell::new(bytes)),
-            one_flush_for_all,
+            place,
             zeroes_by_writing: Rc::new(Cell::new(ZEROES_REFUSED.load(Ordering::Relaxed))),
         })
     }
@@ -428,6 +444,52 @@ impl RealFile {
 fn zeroes() -> Slice {
     static ZEROES: std::sync::OnceLock<Slice> = std::sync::OnceLock::new();
     ZEROES.get_or_init(|| Slice::mapped_zeroes(ZEROES_BYTES)).clone()
+}
+
+/// Where a file's data is, and what a flush there is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Major and minor number.
+    device: (u32, u32),
+    pub one_flush_for_all: bool,
+}
+
+impl Place {
+    /// Looks at an open regular file; blocks.
+    ///
+    /// One flush serves all where the file system is known to end fdatasync with a flush of the
+    /// device and where direct writes go to that device at once. That they do is what statx says
+    /// with an alignment for them (Linux 6.1): it has none for data that goes through ext4's
+    /// journal, by `data=journal` or `chattr +j`. XFS may keep a file on its realtime device. Not
+    /// seen is a copy by reflink that is made of the file while it is open.
+    pub fn of(file: &std::fs::File) -> io::Result<Place> {
+        let magic = file_system_magic(file)?;
+        // SAFETY: all-zero is a valid statx, which the call fills.
+        let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+        let (fd, flags) = (file.as_raw_fd(), libc::AT_EMPTY_PATH);
+        let mask = libc::STATX_BASIC_STATS | libc::STATX_DIOALIGN;
+        // SAFETY: the descriptor is open, the name is empty and ends in a zero byte, the pointer is
+        // to a live statx.
+        if unsafe { libc::statx(fd, c"".as_ptr(), flags, mask, &raw mut stat) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let direct = stat.stx_mask & libc::STATX_DIOALIGN != 0 && stat.stx_dio_offset_align > 0;
+        let one_flush_for_all = match magic {
+            EXT4_MAGIC => direct,
+            XFS_MAGIC => direct && !is_realtime(file),
+            _ => false,
+        };
+        Ok(Place { device: (stat.stx_dev_major, stat.stx_dev_minor), one_flush_for_all })
+    }
+}
+
+/// Whether XFS keeps the file's data on its realtime device; true as well if it does not say.
+fn is_realtime(file: &std::fs::File) -> bool {
+    let mut attributes = [0u32; FSXATTR_WORDS];
+    // SAFETY: the descriptor is open and the pointer is to as many bytes as the number encodes.
+    let result =
+        unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR, attributes.as_mut_ptr()) };
+    result != 0 || attributes[0] & FS_XFLAG_REALTIME != 0
 }
 
 /// The kind of file system a file is on.

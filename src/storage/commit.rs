@@ -505,13 +505,14 @@ impl Committer {
     /// changed.
     async fn flush_group(self, group: Vec<Pending>) -> Flushed {
         let started = self.0.io.clock().monotonic();
-        let shared = group.iter().all(|pending| pending.file.one_flush_for_all());
+        let through = self.flush_file().unwrap_or_else(|| group[0].file.clone());
+        let shared = group.iter().all(|pending| pending.file.is_flushed_by(&through));
         let mut own: Vec<Rc<File>> = Vec::new();
         for pending in group.iter().filter(|pending| !shared || !pending.prepared) {
             own.push(pending.file.clone());
         }
         if own.is_empty() {
-            own.push(self.flush_file().unwrap_or_else(|| group[0].file.clone()));
+            own.push(through);
         }
         self.0.metrics.flushes.add(own.len() as u64);
         let results: Vec<std::io::Result<()>> = match &own[..] {
