@@ -102,7 +102,7 @@ async fn read_part(
     left_bytes: usize,
     at_least_one: bool,
 ) -> Result<Fetched, FetchError> {
-    let replica = shard.replica(part.partition).ok_or(FetchError::NoReplica)?;
+    let replica = shard.replica(part.partition).ok_or_else(|| missing(shard, part.partition))?;
     check_epoch(part.leader_epoch, replica.leader_epoch())?;
     let log = replica.log();
     let (start, end) = (log.start_offset(), log.end_offset());
@@ -118,6 +118,14 @@ async fn read_part(
         fetched.bytes = read.bytes;
     }
     Ok(fetched)
+}
+
+/// Why this shard has no replica of `partition`.
+pub fn missing(shard: &Shard, partition: TopicPartition) -> FetchError {
+    match shard.is_unopened(partition) {
+        true => FetchError::Storage("it could not be opened".to_owned()),
+        false => FetchError::NoReplica,
+    }
 }
 
 /// Compares the epoch that a client believes in with the replica's (KIP-320).
@@ -142,9 +150,9 @@ async fn wait_for_more(shard: &Rc<Shard>, group: &FetchGroup, seen: &[Offset], c
             let watch = replica.log().subscribe();
             let moved = std::pin::pin!(watch.past(seen));
             let closed = std::pin::pin!(replica.closed().wait());
-            // A fenced log is reopened or closed: both end this wait.
+            // A fenced log is opened anew or closed: both end this wait.
             if let Either::Left((Err(_), closed)) = select(moved, closed).await {
-                closed.await;
+                select(std::pin::pin!(replica.unfenced()), closed).await;
             }
         });
     }

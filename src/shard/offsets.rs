@@ -1,7 +1,7 @@
 //! Questions about the ends of logs of one shard: offsets by place or time, ends of leader epochs;
 //! and the one order that is given in the same way, to move the start of a log forward.
 
-use super::fetch::{FetchError, check_epoch};
+use super::fetch::{FetchError, check_epoch, missing};
 use super::state::Shard;
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use std::rc::Rc;
@@ -60,7 +60,7 @@ pub async fn offsets(shard: &Rc<Shard>, parts: &[OffsetPart]) -> OffsetsReply {
 }
 
 async fn offset(shard: &Rc<Shard>, part: &OffsetPart) -> Result<FoundOffset, FetchError> {
-    let replica = shard.replica(part.partition).ok_or(FetchError::NoReplica)?;
+    let replica = shard.replica(part.partition).ok_or_else(|| missing(shard, part.partition))?;
     let current = replica.leader_epoch();
     check_epoch(part.current_epoch, current)?;
     let log = replica.log();

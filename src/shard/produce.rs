@@ -42,7 +42,10 @@ enum PartWork {
 pub fn begin(shard: &Shard, group: &ProduceGroup) -> ProduceWork {
     let begin_part = |part: &ProducePart| {
         let Some(replica) = shard.replica(part.partition) else {
-            return PartWork::Failed(StoreError::NoReplica);
+            return PartWork::Failed(match shard.is_unopened(part.partition) {
+                true => StoreError::Storage("it could not be opened".to_owned()),
+                false => StoreError::NoReplica,
+            });
         };
         match replica.append(&part.batch, group.version) {
             Append::Done(Ok((stored, acked))) => PartWork::Appended(stored, acked),

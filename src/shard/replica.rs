@@ -5,7 +5,7 @@
 //! log had no room for a while.
 
 use super::calls::{Call, CallId, Calls};
-use super::signal::Flag;
+use super::signal::{Flag, Signal};
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::cluster::settings::{TimestampType, TopicSettings};
 use crate::io::{Io, Slice};
@@ -80,6 +80,8 @@ pub struct Replica {
     line: RefCell<VecDeque<InLine>>,
     calls: Calls<Result<(Stored, Acked), StoreError>>,
     closed: Flag,
+    /// The log was opened anew.
+    replaced: Signal,
 }
 
 impl Replica {
@@ -102,6 +104,7 @@ impl Replica {
             line: RefCell::default(),
             calls: Calls::default(),
             closed: Flag::default(),
+            replaced: Signal::default(),
         })
     }
 
@@ -123,6 +126,12 @@ impl Replica {
     /// Puts a log that was opened anew in the place of one that failed.
     pub fn replace_log(&self, log: Log) {
         *self.log.borrow_mut() = log;
+        self.replaced.notify();
+    }
+
+    /// Resolves when the log is not fenced, as one that was opened anew is not.
+    pub async fn unfenced(&self) {
+        self.replaced.until(|| self.log.borrow().fenced().is_none().then_some(())).await;
     }
 
     /// The epoch in which this replica leads.

@@ -1,7 +1,7 @@
 //! One shard: its view of the cluster, its replicas, what it measures and what it may hold.
 //!
 //! Everything here belongs to one thread. **Invariant:** when an image is in force here, the
-//! replicas that it gives to this shard are open, or their failure was logged.
+//! replicas that it gives to this shard are open, or their failure was logged and is tried again.
 
 use super::calls::{CallId, Calls};
 use super::groups::{self, Groups};
@@ -32,6 +32,9 @@ use std::time::Duration;
 const LOGS_AT_ONCE: usize = 32;
 /// Time between two looks for logs that failed and may be opened anew.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// A log that cannot be opened is tried after that time, and then after twice the time as often as
+/// this: each try reads what a recovery reads.
+const REOPEN_DOUBLINGS_COUNT_MAX: u32 = 6;
 /// Time between two lines about a long recovery.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// A shard's requests in flight may hold one part in so many of its memory; the rest is for tails
@@ -109,6 +112,12 @@ pub trait Connections {
     fn drain(&self) -> LocalFuture<()>;
 }
 
+/// A partition whose log could not be opened.
+struct Unopened {
+    tries_count: u32,
+    due: Duration,
+}
+
 /// One shard.
 pub struct Shard {
     pub id: ShardId,
@@ -125,6 +134,7 @@ pub struct Shard {
     image: RefCell<Arc<Image>>,
     settings: RefCell<Rc<BrokerSettings>>,
     replicas: RefCell<HashMap<TopicPartition, Rc<Replica>>>,
+    unopened: RefCell<HashMap<TopicPartition, Unopened>>,
     clean: RefCell<HashMap<String, CleanLog>>,
     committer: Committer,
     applying: Cell<bool>,
@@ -160,6 +170,7 @@ impl Shard {
             image: RefCell::new(Arc::new(image)),
             settings: RefCell::new(settings),
             replicas: RefCell::default(),
+            unopened: RefCell::default(),
             clean: RefCell::new(clean),
             committer,
             applying: Cell::new(false),
@@ -193,6 +204,11 @@ impl Shard {
     /// The replica of `partition`, if this shard has it.
     pub fn replica(&self, partition: TopicPartition) -> Option<Rc<Replica>> {
         self.replicas.borrow().get(&partition).cloned()
+    }
+
+    /// Whether `partition` is this shard's but its log could not be opened; that is tried again.
+    pub fn is_unopened(&self, partition: TopicPartition) -> bool {
+        self.unopened.borrow().contains_key(&partition)
     }
 
     /// All replicas that are open here.
@@ -284,6 +300,7 @@ impl Shard {
             let gone = replicas.extract_if(|id, _| image.topic_by_id(id.topic_id).is_none());
             gone.map(|(_, replica)| replica).collect()
         };
+        self.unopened.borrow_mut().retain(|id, _| image.topic_by_id(id.topic_id).is_some());
         for replica in missing {
             replica.closed().raise();
             let log = replica.log();
@@ -352,15 +369,54 @@ impl Shard {
         let log = match self.open_log(&dir_name, id, &settings, clean).await {
             Ok(log) => log,
             Err(error) => {
-                tracing::error!(%error, partition = dir_name, "partition cannot be opened");
+                let again = self.note_unopened(id);
+                tracing::error!(%error, partition = dir_name, ?again, "partition cannot be opened");
                 return;
             }
         };
         let name = topic.name.clone();
         let epoch = partition.leader_epoch;
         let replica = Replica::new(&self.io, id, name, log, epoch, settings);
+        self.unopened.borrow_mut().remove(&id);
         let before = self.replicas.borrow_mut().insert(id, replica);
         assert!(before.is_none(), "a partition is opened once");
+    }
+
+    /// Takes note of a log that could not be opened; returns the time until it is tried again.
+    fn note_unopened(&self, id: TopicPartition) -> Duration {
+        let now = self.io.clock().monotonic();
+        let mut unopened = self.unopened.borrow_mut();
+        let entry = unopened.entry(id).or_insert(Unopened { tries_count: 0, due: now });
+        let pause = REOPEN_INTERVAL * (1 << entry.tries_count.min(REOPEN_DOUBLINGS_COUNT_MAX));
+        entry.tries_count += 1;
+        entry.due = now + pause;
+        pause
+    }
+
+    /// Opens those logs anew whose time has come.
+    async fn retry_unopened(self: &Rc<Self>) {
+        let now = self.io.clock().monotonic();
+        if !self.unopened.borrow().values().any(|unopened| unopened.due <= now) {
+            return;
+        }
+        self.applied.until(|| (!self.applying.get()).then_some(())).await;
+        self.applying.set(true);
+        let due: Vec<TopicPartition> = {
+            let unopened = self.unopened.borrow();
+            unopened.iter().filter(|(_, unopened)| unopened.due <= now).map(|(id, _)| *id).collect()
+        };
+        let image = self.image();
+        let layers = Layers::of_image(&image, self.node.node_id, &self.node.fixed);
+        let opening = due.into_iter().filter_map(|id| {
+            let topic = image.topic_by_id(id.topic_id)?;
+            let partition = topic.partition(id.partition)?;
+            let settings = Rc::new(TopicSettings::resolve(&topic.overrides, &layers));
+            Some(self.open_replica(topic, id.partition, partition, settings))
+        });
+        self.open_all(opening.collect()).await;
+        groups::follow_image(self, &image);
+        self.applying.set(false);
+        self.applied.notify();
     }
 
     async fn open_log(
@@ -388,11 +444,13 @@ impl Shard {
         Ok(log)
     }
 
-    /// Applies retention at its interval and opens failed logs anew; runs as long as the shard.
+    /// Applies retention at its interval, opens failed logs anew and those that could not be
+    /// opened; runs as long as the shard.
     pub async fn maintain(self: Rc<Self>) {
         let mut retention_due = Duration::ZERO;
         loop {
             self.io.sleep(REOPEN_INTERVAL).await;
+            self.retry_unopened().await;
             let replicas: Vec<Rc<Replica>> = self.replicas.borrow().values().cloned().collect();
             for replica in replicas.iter().filter(|replica| replica.log().fenced().is_some()) {
                 self.reopen(replica).await;

@@ -2,20 +2,25 @@
 //! damaged records and changing topics do to them.
 
 use super::*;
-use crate::base::ids::{NodeId, Offset};
+use crate::base::ids::{LeaderEpoch, NodeId, Offset};
 use crate::base::metrics::ShardMetrics;
 use crate::cluster::metadata::Overrides;
 use crate::cluster::records::{MetadataRecord, PartitionRecord};
 use crate::coordinator::records::{OffsetCommitKey, OffsetCommitValue, offset as offset_record};
 use crate::io::sim::{self, SimDisk};
-use crate::io::{Io, Mesh};
-use crate::protocol::batch::BatchProducer;
+use crate::io::{Io, Mesh, Slice};
+use crate::protocol::batch::{BatchBuilder, BatchProducer};
+use crate::protocol::compression::Codec;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use crate::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use crate::protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use crate::protocol::record::NewRecord;
+use crate::shard::fetch::{FetchGroup, FetchPart, fetch};
+use crate::shard::replica::Append;
+use crate::shard::signal::Flag;
 use crate::shard::state::NodeFacts;
 use crate::storage::Committer;
 use std::future::Future;
@@ -458,4 +463,65 @@ fn only_tombstones_are_split() {
     mixed[7].value = Some(Vec::new());
     assert_eq!(batches(&mixed).count(), 1);
     assert_eq!(batches(&[]).count(), 0);
+}
+
+fn words(partition: i32) -> TopicPartition {
+    TopicPartition { topic_id: WORDS_ID, partition: PartitionIndex(partition) }
+}
+
+/// Goal: a log that could not be opened is opened once the disk allows it. Method: make topics on a
+/// full disk, one of them goes again; make room; each has its turn after a minute at most.
+#[test]
+fn a_log_that_could_not_be_opened_is_tried_again() {
+    on_shard(1, |mut world| async move {
+        let late = |id| TopicPartition { topic_id: TopicId(id), partition: PartitionIndex(0) };
+        world.disk.out_of_space(true);
+        world.create("late", TopicId(9), 1).await;
+        world.create("gone", TopicId(10), 1).await;
+        world.shard.io.sleep(Duration::from_secs(200)).await;
+        assert!(world.shard.is_unopened(late(9)) && world.shard.is_unopened(late(10)));
+        world.apply(MetadataRecord::TopicDeleted { id: 10 }).await;
+        world.disk.out_of_space(false);
+        world.shard.io.sleep(Duration::from_secs(70)).await;
+        assert!(!world.shard.is_unopened(late(9)) && world.shard.replica(late(9)).is_some());
+        assert!(!world.shard.is_unopened(late(10)) && world.shard.replica(late(10)).is_none());
+    });
+}
+
+/// Goal: who waits for records learns of those in a log that was opened anew. Method: fail a write
+/// under a wait, let the log be opened, append.
+#[test]
+fn a_long_poll_follows_a_log_that_was_opened_anew() {
+    on_shard(2, |world| async move {
+        let (shard, io) = (world.shard.clone(), world.shard.io.clone());
+        let replica = shard.replica(words(0)).expect("this shard owns it");
+        let part = FetchPart {
+            partition: words(0),
+            offset: Offset(0),
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            bytes_max: 1 << 20,
+        };
+        let (bytes_max, at_least_one) = (1 << 20, true);
+        let group = FetchGroup { parts: vec![part], bytes_max, at_least_one, wait_bytes: 1 };
+        let append = async || {
+            let mut builder = BatchBuilder::new(Codec::None);
+            builder.append(&NewRecord { value: Some(b"word"), ..NewRecord::default() });
+            match replica.append_own(&Slice::from(builder.finish())) {
+                Append::Done(Ok((_, acked))) => acked.await,
+                _ => panic!("there is room"),
+            }
+        };
+        let write = async {
+            io.sleep(Duration::from_millis(10)).await;
+            world.disk.fail_next_write();
+            assert!(append().await.is_err());
+            replica.unfenced().await;
+            assert_eq!(append().await, Ok(()));
+        };
+        let never = Flag::default();
+        let wait = io.timeout(Duration::from_secs(60), fetch(&shard, &group, &never));
+        let (reply, ()) = futures_util::future::join(wait, write).await;
+        let reply = reply.expect("the wait ends with the record");
+        assert!(reply[0].as_ref().expect("it can be read").bytes > 0);
+    });
 }
