@@ -170,7 +170,7 @@ pub fn run(
         totals.add(&counted);
     }
     data_dir.write_clean(&logs).map_err(NodeError::CleanMark)?;
-    tracing::info!(logs = logs.len(), ?totals, "stopped clean");
+    tracing::info!(logs = logs.len(), "stopped clean after {totals}");
     Ok(totals)
 }
 
@@ -211,6 +211,24 @@ impl Totals {
         self.fetch_bytes += other.fetch_bytes;
         self.fetch_copied_bytes += other.fetch_copied_bytes;
         self.panics += other.panics;
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Totals { requests, connections, append_bytes, fetch_bytes, .. } = self;
+        write!(
+            f,
+            "{requests} requests on {connections} connections, {append_bytes} bytes appended, \
+             {fetch_bytes} bytes fetched"
+        )?;
+        let exceptions = [
+            (self.refused, "connections closed over what they sent"),
+            (self.fetch_copied_bytes, "fetched bytes copied on the way"),
+            (self.panics, "tasks ended by a panic"),
+        ];
+        let mut happened = exceptions.iter().filter(|(count, _)| *count > 0);
+        happened.try_for_each(|(count, what)| write!(f, ", {count} {what}"))
     }
 }
 
@@ -406,5 +424,22 @@ async fn carry_out(controller: &Controller, request: ChangeRequest) -> ChangeRep
         ChangeRequest::ReplaceSettings { wanted, validate_only } => {
             ChangeReply::Done(controller.replace_configs(&wanted, validate_only).await)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a person reads what a node did, and what should not be only where it was.
+    #[test]
+    fn totals_are_a_sentence() {
+        let mut totals =
+            Totals { requests: 9, connections: 2, append_bytes: 70, ..Totals::default() };
+        let text = "9 requests on 2 connections, 70 bytes appended, 0 bytes fetched";
+        assert_eq!(totals.to_string(), text);
+        (totals.refused, totals.panics) = (3, 1);
+        let more = ", 3 connections closed over what they sent, 1 tasks ended by a panic";
+        assert_eq!(totals.to_string(), format!("{text}{more}"));
     }
 }

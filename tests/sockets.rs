@@ -515,23 +515,28 @@ fn a_long_poll_ends_with_the_first_record() {
 }
 
 /// Goal: a stop answers who waits for records. Method: long polls on one shard and on two, a stop;
-/// each gets an empty answer, which a dropped request would not.
+/// each gets an empty answer, which a dropped request would not. Behind each a record without
+/// acknowledgement: requests of a connection are begun in order, so once it can be read, the long
+/// poll has been begun.
 #[test]
 fn a_stop_answers_long_polls() {
     let dir = data_dir();
     let node = Node::start(dir.path());
     let (mut one, mut both, mut last) = (node.client(), node.client(), node.client());
     one.create("words", 2);
+    one.create("others", 1);
+    let bytes = batch(Codec::None, &[b"word"]);
     let partitions: [&[(i32, i64)]; 2] = [&[(0, 0)], &[(0, 0), (1, 0)]];
     for (reader, wanted) in [&mut one, &mut both].into_iter().zip(partitions) {
         let mut request = fetch_request("words", wanted);
         request.max_wait_ms = 2 * PATIENCE.as_millis() as i32;
         reader.send(FETCH, &request);
+        reader.send(PRODUCE, &produce_request("others", 0, &bytes, 0));
     }
-    // The requests have come in once a later one on each connection's node was answered.
-    for _ in 0..10 {
-        last.create("others", 1);
-    }
+    let mut both_records = fetch_request("others", &[(0, 0)]);
+    both_records.max_wait_ms = PATIENCE.as_millis() as i32;
+    both_records.min_bytes = 2 * bytes.len() as i32;
+    assert_eq!(last.fetch(&both_records).bytes(), 2 * bytes.len());
     node.stop();
     for reader in [&mut one, &mut both] {
         let answer = reader.receive().expect("an answer, not a closed connection");
