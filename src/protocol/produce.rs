@@ -12,6 +12,9 @@ use super::error::ErrorCode;
 use super::record::{RecordError, RecordFacts, Records, ScanError, Scanner};
 use crate::base::limits::REQUEST_BYTES_MAX;
 
+/// Most records of a batch that are named as being at fault: an answer stays below 1 MB.
+pub const FAULTS_MAX: usize = 10_000;
+
 /// The first version of Produce that may carry zstd.
 const ZSTD_FROM_VERSION: i16 = 7;
 
@@ -95,10 +98,12 @@ pub enum ProduceError {
     Sequence(i32),
     #[error("record {index} has offset delta {offset_delta}")]
     OffsetDelta { index: u32, offset_delta: i64 },
-    #[error("record {index} has no key, and the topic is compacted")]
-    NoKey { index: u32 },
-    #[error("record {index} has timestamp {timestamp}, which the topic does not allow now")]
-    Timestamp { index: u32, timestamp: i64 },
+    #[error("record {} has no key, and the topic is compacted; so it is with {} in all",
+        indexes[0], indexes.len())]
+    NoKey { indexes: Vec<u32> },
+    #[error("a record has timestamp {timestamp}, which the topic does not allow now; record {} is \
+        the first of {} at fault", indexes[0], indexes.len())]
+    Timestamp { indexes: Vec<u32>, timestamp: i64 },
     #[error("the batch claims to bear the broker's time")]
     TimestampType,
     #[error(transparent)]
@@ -126,13 +131,13 @@ impl ProduceError {
         }
     }
 
-    /// Index of the record that is at fault, where one is.
-    pub fn record_index(&self) -> Option<u32> {
+    /// Indexes of the records that are at fault, ascending, where single ones are (KIP-467). At
+    /// most [`FAULTS_MAX`].
+    pub fn record_indexes(&self) -> &[u32] {
         match self {
-            ProduceError::OffsetDelta { index, .. }
-            | ProduceError::NoKey { index }
-            | ProduceError::Timestamp { index, .. } => Some(*index),
-            _ => None,
+            ProduceError::OffsetDelta { index, .. } => std::slice::from_ref(index),
+            ProduceError::NoKey { indexes } | ProduceError::Timestamp { indexes, .. } => indexes,
+            _ => &[],
         }
     }
 }
@@ -175,6 +180,7 @@ pub fn validate_produce(
         Codec::None => walk.over_slice(batch.payload())?,
         _ => walk.over_compressed(codec, batch.payload())?,
     }
+    walk.faults()?;
     Ok(ProducedBatches {
         records_count: walk.records_count,
         codec,
@@ -220,6 +226,8 @@ struct Walk<'l> {
     records_count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    fault_indexes: Vec<u32>, // of records that the topic does not allow; the walk goes on
+    first_bad_timestamp: Option<i64>,
 }
 
 impl<'l> Walk<'l> {
@@ -229,6 +237,18 @@ impl<'l> Walk<'l> {
             records_count: header.records_count.get() as u32, // positive: checked before
             base_timestamp: header.base_timestamp.get(),
             max_timestamp: NO_TIMESTAMP,
+            fault_indexes: Vec::new(),
+            first_bad_timestamp: None,
+        }
+    }
+
+    /// What the walk has found out about single records: a timestamp gives the code, as in Kafka.
+    fn faults(&mut self) -> Result<(), ProduceError> {
+        let indexes = std::mem::take(&mut self.fault_indexes);
+        match self.first_bad_timestamp {
+            _ if indexes.is_empty() => Ok(()),
+            Some(timestamp) => Err(ProduceError::Timestamp { indexes, timestamp }),
+            None => Err(ProduceError::NoKey { indexes }),
         }
     }
 
@@ -270,15 +290,24 @@ impl<'l> Walk<'l> {
         if offset_delta != i64::from(index) {
             return Err(ProduceError::OffsetDelta { index, offset_delta });
         }
-        if self.limits.keys_required && !has_key {
-            return Err(ProduceError::NoKey { index });
-        }
         let timestamp = self.base_timestamp.wrapping_add(timestamp_delta);
+        if self.limits.keys_required && !has_key {
+            return self.add_fault(index, None);
+        }
         if !self.limits.log_append_time && !self.timestamp_allowed(timestamp) {
-            return Err(ProduceError::Timestamp { index, timestamp });
+            return self.add_fault(index, Some(timestamp));
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         Ok(())
+    }
+
+    /// Remembers the record; the batch is refused at its end, with all such records, or at once
+    /// when they are too many.
+    #[cold]
+    fn add_fault(&mut self, index: u32, timestamp: Option<i64>) -> Result<(), ProduceError> {
+        self.first_bad_timestamp = self.first_bad_timestamp.or(timestamp);
+        self.fault_indexes.push(index);
+        if self.fault_indexes.len() < FAULTS_MAX { Ok(()) } else { self.faults() }
     }
 
     #[inline]
@@ -382,6 +411,32 @@ mod tests {
         let zstd = batch_of(Codec::Zstd, 1);
         let old = ProduceLimits { version: 6, ..limits };
         assert_eq!(code(&zstd, &old), ErrorCode::UnsupportedCompressionType);
+    }
+
+    /// Goal: every record that its topic does not allow is named (KIP-467), up to the most that an
+    /// answer may name. Method: batches of every codec, some records without key, one early.
+    #[test]
+    fn every_record_at_fault_is_named() {
+        let compacted = ProduceLimits { keys_required: true, ..ProduceLimits::defaults(NOW_MS) };
+        let early = ProduceLimits { timestamp_after_ms_max: 1_000, ..compacted };
+        for codec in Codec::ALL {
+            let mut builder = BatchBuilder::new(codec);
+            for index in 0..6 {
+                let key = (index % 3 != 1).then_some(&b"key"[..]);
+                let timestamp = NOW_MS + if index == 3 { 5_000 } else { 0 };
+                builder.append(&NewRecord { timestamp, key, ..Default::default() });
+            }
+            let bytes = builder.finish();
+            let refused = validate_produce(&bytes, &compacted).expect_err("two have no key");
+            assert_eq!(refused.code(), ErrorCode::InvalidRecord);
+            assert_eq!(refused.record_indexes(), [1, 4]);
+            let refused = validate_produce(&bytes, &early).expect_err("one more is early");
+            assert_eq!(refused.code(), ErrorCode::InvalidTimestamp);
+            assert_eq!(refused.record_indexes(), [1, 3, 4]);
+        }
+        let many = batch_of(Codec::None, FAULTS_MAX as i64 + 10);
+        let refused = validate_produce(&many, &compacted).expect_err("none has a key");
+        assert_eq!(refused.record_indexes().len(), FAULTS_MAX);
     }
 
     /// Goal: no byte is trusted. Method: every byte of every codec's batch bent under a true

@@ -327,10 +327,10 @@ fn part_answer<'a>(
             answer.log_start_offset = stored.log_start.0;
         }
         Some(Err(StoreError::Refused(error))) => {
-            let batch_index = error.record_index().and_then(|index| i32::try_from(index).ok());
-            answer.record_errors.extend(batch_index.map(|batch_index| BatchIndexAndErrorMessage {
+            let indexes = error.record_indexes().iter().map(|index| *index as i32); // a count's
+            answer.record_errors.extend(indexes.map(|batch_index| BatchIndexAndErrorMessage {
                 batch_index,
-                batch_index_error_message: error_message,
+                batch_index_error_message: None, // the partition's says it
             }));
         }
         _ => {}
