@@ -44,7 +44,8 @@ class Process:
         self.log_file = folder / "broker.log"
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.settings = settings or {}
+        self.settings = {name: value.format(address=self.address)
+                         for name, value in (settings or {}).items()}
         self.process = None
 
     def command(self):

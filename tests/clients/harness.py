@@ -90,7 +90,7 @@ class Suite:
 
     name = ""
     needs = ()  # commands and headers of C; scripts/clients.sh installs what is missing by package
-    settings = {}  # of the broker, by Kafka's names
+    settings = {}  # of the broker, by Kafka's names; {address} in a value stands for its own
     quick = True  # whether scripts/test.sh runs it; a suite may run less where `self.is_quick`
 
     def __init__(self, broker, folder, results, is_quick):

@@ -19,7 +19,7 @@ class KafkaPython(Suite):
     quick = False
     settings = {  # as of the broker that these tests start by themselves elsewhere
         "node.id": "0", "num.partitions": "4", "group.min.session.timeout.ms": "1000",
-        "group.initial.rebalance.delay.ms": "0",
+        "group.initial.rebalance.delay.ms": "0", "advertised.listeners": "PLAINTEXT://{address}",
     }
 
     @classmethod
