@@ -8,7 +8,6 @@ class Aiokafka(Suite):
     name = "aiokafka"
     needs = ("python3", "pip3")
     settings = {"group.initial.rebalance.delay.ms": "0"}
-    quick = False
 
     @classmethod
     def prepare(cls):

@@ -10,7 +10,6 @@ class ConfluentKafka(Suite):
     name = "confluent-kafka"
     needs = ("python3", "pip3")
     settings = {"group.initial.rebalance.delay.ms": "0"}
-    quick = False
 
     @classmethod
     def prepare(cls):

@@ -16,7 +16,6 @@ ALL_SECONDS_MAX = 600
 class KafkaPython(Suite):
     name = "kafka-python"
     needs = ("python3", "pip3")
-    quick = False
     settings = {  # as of the broker that these tests start by themselves elsewhere
         "node.id": "0", "num.partitions": "4", "group.min.session.timeout.ms": "1000",
         "group.initial.rebalance.delay.ms": "0", "advertised.listeners": "PLAINTEXT://{address}",

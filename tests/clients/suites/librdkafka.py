@@ -42,7 +42,6 @@ class Librdkafka(Suite):
     needs = ("cargo", "cc", "c++", "make", "java", "mvn", "/usr/include/zlib.h",
              "/usr/include/zstd.h", "/usr/include/rapidjson/schema.h")
     settings = {"num.partitions": "4"}  # as of the cluster that the tests are written for
-    quick = False
     protocol = "classic"
     scenario = "default"
 
@@ -132,11 +131,13 @@ class Librdkafka(Suite):
 
 class LibrdkafkaConsumer(Librdkafka):
     name = "librdkafka-consumer"
+    quick = False
     protocol = "consumer"
 
 
 class LibrdkafkaNoAutoCreate(Librdkafka):
     name = "librdkafka-noautocreate"
+    quick = False
     settings = {**Librdkafka.settings, "auto.create.topics.enable": "false"}
     scenario = "noautocreate"
 
