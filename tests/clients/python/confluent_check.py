@@ -20,6 +20,8 @@ from confluent_kafka.admin import (
 from checks import Deadline, check, expect, expect_equal, for_each, records, run_all
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+REBALANCING = [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS,
+               KafkaError.STALE_MEMBER_EPOCH]
 PROTOCOLS = ["range", "roundrobin", "cooperative-sticky", "consumer"]
 RECORDS_COUNT = 3_000
 PARTITIONS_COUNT = 6
@@ -290,11 +292,16 @@ def of_protocol(protocol):
 
 
 class Members:
-    """Members of one group, polled by turns; what each reads is kept and its position committed."""
+    """Members of one group, polled by turns.
+
+    `got` has what they read, `(index of the member, partition, offset, value)`, each record once
+    its offset is committed: what is read in the middle of a rebalance may not be anybody's.
+    """
 
     def __init__(self, broker, group, topics, protocol):
         self.broker, self.group, self.topics, self.protocol = broker, group, topics, protocol
-        self.consumers, self.got = [], []  # got: (index of the member, partition, offset, value)
+        self.consumers, self.got = [], []
+        self.pending = {}  # of each member: what it has read and not committed, by where it is
 
     def __enter__(self):
         return self
@@ -312,16 +319,38 @@ class Members:
 
     def leave(self, consumer):
         self.consumers.remove(consumer)
+        self.pending.pop(consumer, None)
         consumer.close()
 
     def poll(self):
         for index, consumer in enumerate(self.consumers):
+            pending = self.pending.setdefault(consumer, {})
             for message in consumer.consume(500, 0.1):
                 if message.error():
                     raise KafkaException(message.error())
-                self.got.append((index, message.partition(), message.offset(), message.value()))
-                # At once: whoever gets the partition next must go on exactly here.
-                consumer.commit(message, asynchronous=False)
+                pending[message.topic(), message.partition(), message.offset()] = message.value()
+            if self.commit(consumer, pending):
+                self.got += [(index, partition, offset, value)
+                             for (_, partition, offset), value in sorted(pending.items())]
+                pending.clear()
+
+    def commit(self, consumer, pending):
+        """Whether the group took it; what is somebody else's by now is struck from `pending`."""
+        mine = {(p.topic, p.partition) for p in consumer.assignment()}
+        for place in [place for place in pending if place[:2] not in mine]:
+            del pending[place]
+        ends = {}
+        for topic, partition, offset in sorted(pending):
+            ends[topic, partition] = offset + 1
+        try:
+            offsets = [TopicPartition(*place, end) for place, end in ends.items()]
+            if offsets:
+                consumer.commit(offsets=offsets, asynchronous=False)
+            return True
+        except KafkaException as error:
+            if error.args[0].code() in REBALANCING:
+                return False
+            raise
 
     def shares(self):
         return [sorted((p.topic, p.partition) for p in c.assignment()) for c in self.consumers]
