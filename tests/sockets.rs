@@ -514,6 +514,36 @@ fn a_long_poll_ends_with_the_first_record() {
     node.stop();
 }
 
+/// Goal: clients that do not read their answers cannot keep others from theirs. Method: more of
+/// them than the answers of all shards may hold together, then one that reads; it needs only that
+/// some of them are closed.
+#[test]
+fn clients_that_do_not_read_make_room_for_those_that_do() {
+    let dir = data_dir();
+    let node = Node::start(dir.path());
+    let mut client = node.client();
+    client.create("words", 2);
+    let bytes = batch(Codec::None, &[&[7; 1_000_000]]);
+    for index in 0..48 {
+        assert_eq!(client.produce("words", index % 2, &bytes).0, ErrorCode::None);
+    }
+    let mut request = fetch_request("words", &[(0, 0), (1, 0)]);
+    for partition in &mut request.topics[0].partitions {
+        partition.partition_max_bytes = 24 << 20;
+    }
+    let mut idle: Vec<Client> = (0..4).map(|_| node.client()).collect();
+    for reader in &mut idle {
+        reader.send(FETCH, &request);
+    }
+    // All that there are shards, as connections are dealt to them in turn.
+    for _ in 0..2 {
+        assert_eq!(node.client().fetch(&request).bytes(), 48 * bytes.len());
+    }
+    drop(idle);
+    let totals = node.stop();
+    assert!(totals.refused > 0, "some had to go: {totals:?}");
+}
+
 /// Goal: a stop answers who waits for records. Method: long polls on one shard and on two, a stop;
 /// each gets an empty answer, which a dropped request would not. Behind each a record without
 /// acknowledgement: requests of a connection are begun in order, so once it can be read, the long

@@ -25,6 +25,8 @@ const ZERO_COPY_BYTES_MIN: usize = 16 * KIB;
 const ZERO_COPY_COPIED_MAX: u32 = 8;
 /// `IORING_SEND_ZC_REPORT_USAGE`: notifications say whether the kernel copied.
 const ZERO_COPY_REPORT_USAGE: u16 = 8;
+/// `struct tcp_info` of linux/tcp.h up to `tcpi_bytes_acked` (Linux 4.1), in words of 8 bytes.
+const TCP_INFO_WORDS: usize = 16;
 /// Largest single receive, bytes.
 const RECEIVE_BYTES_MAX: usize = 1 << 30;
 
@@ -118,6 +120,14 @@ impl Socket {
         match &self.0 {
             SocketKind::Real(socket) => socket.shutdown(),
             SocketKind::Sim(socket) => socket.shutdown(),
+        }
+    }
+
+    /// Bytes that the peer's kernel has taken so far: whether a send gets on.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        match &self.0 {
+            SocketKind::Real(socket) => socket.acknowledged_bytes(),
+            SocketKind::Sim(socket) => socket.taken_bytes(),
         }
     }
 
@@ -303,6 +313,23 @@ impl RealSocket {
         };
         // SAFETY: header and vectors are in the boxed, kept gather list, which holds the slices.
         unsafe { self.shard.ring.submit(submission) }.await
+    }
+
+    /// 0 where the kernel does not say.
+    fn acknowledged_bytes(&self) -> u64 {
+        let mut info = [0_u64; TCP_INFO_WORDS];
+        let mut bytes = libc::socklen_t::try_from(size_of_val(&info)).expect("a small array");
+        // SAFETY: the descriptor is open, and both pointers are to as many bytes as `bytes` says.
+        unsafe {
+            libc::getsockopt(
+                self.descriptor().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        info[TCP_INFO_WORDS - 1]
     }
 
     fn shutdown(&self) {

@@ -4,6 +4,7 @@
 use crate::base::limits::{KIB, MIB};
 use crate::io::Slice;
 use crate::protocol::wire::Encoded;
+use crate::shard::signal::Permit;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,11 +21,13 @@ const HEAD_BYTES: usize = KIB / 2;
 pub struct Answer {
     pub encoded: Encoded,
     pub slices: Vec<Slice>,
+    /// For the bytes of `slices`, until they are sent.
+    pub permit: Option<Permit>,
 }
 
 impl From<Encoded> for Answer {
     fn from(encoded: Encoded) -> Answer {
-        Answer { encoded, slices: Vec::new() }
+        Answer { encoded, slices: Vec::new(), permit: None }
     }
 }
 
@@ -60,6 +63,7 @@ pub struct Gather {
     pieces: Vec<Slice>,
     head: Vec<u8>,
     bytes: usize,
+    permits: Vec<Permit>,
 }
 
 impl Gather {
@@ -80,7 +84,8 @@ impl Gather {
 
     /// Appends an answer. Heads are joined; slices go in as they are.
     pub fn add(&mut self, answer: Answer) {
-        let Answer { encoded, slices } = answer;
+        let Answer { encoded, slices, permit } = answer;
+        self.permits.extend(permit);
         self.bytes += encoded.bytes();
         if encoded.cuts.is_empty() && self.head.is_empty() {
             self.head = encoded.head;
@@ -105,14 +110,15 @@ impl Gather {
         debug_assert!(slices.next().is_none(), "there is a cut for every slice");
     }
 
-    /// The lists to send, one after the other.
-    pub fn into_sends(mut self) -> impl Iterator<Item = Vec<Slice>> {
+    /// The lists to send, one after the other, and what to keep until they are sent.
+    pub fn into_sends(mut self) -> (impl Iterator<Item = Vec<Slice>>, Vec<Permit>) {
         self.end_head();
         let mut pieces = self.pieces.into_iter();
-        std::iter::from_fn(move || {
+        let sends = std::iter::from_fn(move || {
             let send: Vec<Slice> = pieces.by_ref().take(PIECES_COUNT_MAX).collect();
             (!send.is_empty()).then_some(send)
-        })
+        });
+        (sends, self.permits)
     }
 
     fn end_head(&mut self) {
@@ -134,7 +140,8 @@ mod tests {
             let bytes = parts.iter().map(|part| part.len()).sum();
             Cut { position: *position, bytes }
         });
-        Answer { encoded: Encoded { head: head.to_vec(), cuts: cuts.collect() }, slices }
+        let encoded = Encoded { head: head.to_vec(), cuts: cuts.collect() };
+        Answer { encoded, slices, permit: None }
     }
 
     /// Goal: bytes leave in order and records are not copied. Method: heads and cuts, then join.
@@ -146,7 +153,7 @@ mod tests {
         gather.add(answer(b"cdgj", &[(2, &[b"e", b"f"]), (3, &[b"hi"])]));
         gather.add(answer(b"k", &[]));
         assert_eq!(gather.bytes(), 11);
-        let sends: Vec<Vec<Slice>> = gather.into_sends().collect();
+        let sends: Vec<Vec<Slice>> = gather.into_sends().0.collect();
         assert_eq!(sends.len(), 1);
         let pieces: Vec<&[u8]> = sends[0].iter().map(|slice| &slice[..]).collect();
         assert_eq!(pieces, [&b"abcd"[..], b"e", b"f", b"g", b"hi", b"jk"]);
@@ -159,7 +166,7 @@ mod tests {
         let mut gather = Gather::default();
         gather.add(answer(b"ab", &[(1, &parts)]));
         assert!(gather.is_full());
-        let counts: Vec<usize> = gather.into_sends().map(|send| send.len()).collect();
+        let counts: Vec<usize> = gather.into_sends().0.map(|send| send.len()).collect();
         assert_eq!(counts, [PIECES_COUNT_MAX, PIECES_COUNT_MAX, 2]);
     }
 }

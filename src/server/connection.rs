@@ -11,7 +11,7 @@ use super::answer::{Gather, Outcome, Pending};
 use super::dispatch::{self, Way};
 use super::fetch_session::SessionCache;
 use super::frame::{Frame, FrameError, Frames};
-use crate::base::limits::MIB;
+use crate::base::limits::{KIB, MIB};
 use crate::io::{Socket, SocketHandle};
 use crate::shard::mailbox::LocalFuture;
 use crate::shard::signal::{Flag, Permit, Signal};
@@ -32,6 +32,11 @@ const REQUESTS_COUNT_MAX: usize = 256;
 const REQUESTS_BYTES_MAX: usize = 32 * MIB;
 /// Time between two looks for idle connections and for requests whose time is up.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Where answers wait for room that others hold, a send is given up whose peer took less than so
+/// many bytes in so long. Otherwise a peer may take its time: consumers do not read while they
+/// process what they have.
+const SEND_STALL_TIME_MAX: Duration = Duration::from_secs(5);
+const SEND_BYTES_MIN: u64 = 64 * KIB as u64;
 /// How long a stop waits for requests in flight.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -59,6 +64,11 @@ struct Connection {
     /// A request that is served alone is under way: it is not in the queue.
     alone: Cell<bool>,
     last_active: Cell<Duration>,
+    /// The answers under way hold a permit: since when the peer takes hardly any of them, and how
+    /// much it had taken then, once the sweep has asked.
+    stalled: Cell<Option<(Duration, Option<u64>)>>,
+    /// Why the sweep ended the connection.
+    swept: RefCell<Option<String>>,
 }
 
 struct InFlight {
@@ -123,6 +133,8 @@ impl Server {
             stop: Flag::default(),
             alone: Cell::new(false),
             last_active: Cell::new(self.shard.io.clock().monotonic()),
+            stalled: Cell::new(None),
+            swept: RefCell::default(),
         });
         self.shard.metrics.connections_accepted.add(1);
         self.connections.borrow_mut().insert(id, connection.clone());
@@ -137,7 +149,9 @@ impl Server {
             let now = self.shard.io.clock().monotonic();
             let idle_ms = self.shard.settings().connections_max_idle_ms;
             let idle_max = u64::try_from(idle_ms).ok().map(Duration::from_millis);
+            let is_short = self.shard.answers_budget.is_short();
             for connection in self.connections.borrow().values() {
+                connection.sweep_send(now, is_short);
                 let queue = connection.queue.borrow();
                 if let Some(first) = queue.front() {
                     if now.saturating_sub(first.began) >= SWEEP_INTERVAL {
@@ -149,8 +163,8 @@ impl Server {
                 {
                     connection.stop.raise();
                     if connection.queue_bytes.get() > 0 {
-                        // The peer does not read its answers: nothing else ends that send.
-                        connection.socket.shutdown();
+                        // Nothing else ends that send.
+                        connection.give_up("the peer does not read its answers".to_owned());
                     }
                 }
             }
@@ -201,6 +215,7 @@ impl Connection {
         let end = match select(pin!(self.read()), pin!(self.write())).await {
             Either::Left((end, _)) | Either::Right((end, _)) => end,
         };
+        let end = self.swept.take().map_or(end, End::Refused);
         if let End::Refused(reason) = end {
             self.server.shard.metrics.requests_refused.add(1);
             tracing::warn!(peer = %self.peer, reason, "connection closed");
@@ -294,11 +309,17 @@ impl Connection {
             let ready = poll_fn(|context| self.poll_answers(context)).await;
             let began = self.server.shard.io.clock().monotonic();
             let bytes = ready.gather.bytes() as u64;
-            for send in ready.gather.into_sends() {
+            let (sends, answers_permits) = ready.gather.into_sends();
+            if !answers_permits.is_empty() {
+                self.stalled.set(Some((began, None)));
+            }
+            for send in sends {
                 if self.socket.send(send).await.is_err() {
                     return End::Peer;
                 }
             }
+            self.stalled.set(None);
+            drop(answers_permits);
             let metrics = &self.server.shard.metrics;
             let now = self.server.shard.io.clock().monotonic();
             metrics.send_time.record(now.saturating_sub(began));
@@ -311,6 +332,29 @@ impl Connection {
                 return End::Refused(reason);
             }
         }
+    }
+
+    /// Looks whether the send under way gets on; if others need its room and it does not, ends it.
+    fn sweep_send(&self, now: Duration, is_short: bool) {
+        let Some((since, before)) = self.stalled.get() else { return };
+        let all_bytes = self.socket.acknowledged_bytes();
+        let Some(taken_bytes) = before.map(|bytes| all_bytes.saturating_sub(bytes)) else {
+            return self.stalled.set(Some((now, Some(all_bytes))));
+        };
+        if taken_bytes >= SEND_BYTES_MIN {
+            self.stalled.set(Some((now, Some(all_bytes))));
+        } else if is_short && now.saturating_sub(since) >= SEND_STALL_TIME_MAX {
+            let seconds = now.saturating_sub(since).as_secs();
+            self.give_up(format!(
+                "the peer took {taken_bytes} bytes of its answers in {seconds} s, and others wait"
+            ));
+        }
+    }
+
+    /// Ends the connection though answers are under way; `reason` goes to the log.
+    fn give_up(&self, reason: String) {
+        self.swept.borrow_mut().get_or_insert(reason);
+        self.socket.shutdown();
     }
 
     /// Takes the answers that are ready from the front of the queue.

@@ -72,13 +72,15 @@ impl Flag {
 pub struct Budget {
     bytes_max: usize,
     used_bytes: Cell<usize>,
+    waiting_count: Cell<usize>,
     freed: Signal,
 }
 
 impl Budget {
     /// A budget of `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Rc<Budget> {
-        Rc::new(Budget { bytes_max, used_bytes: Cell::new(0), freed: Signal::default() })
+        let (used_bytes, waiting_count) = (Cell::new(0), Cell::new(0));
+        Rc::new(Budget { bytes_max, used_bytes, waiting_count, freed: Signal::default() })
     }
 
     /// Takes `bytes` if they fit now, or if nothing at all is taken.
@@ -93,7 +95,13 @@ impl Budget {
 
     /// Takes `bytes` as soon as they fit.
     pub async fn take(self: &Rc<Self>, bytes: usize) -> Permit {
+        let _waiting = Waiting::in_line(&self.waiting_count);
         self.freed.until(|| self.try_take(bytes)).await
+    }
+
+    /// Whether somebody waits for bytes that others hold.
+    pub fn is_short(&self) -> bool {
+        self.waiting_count.get() > 0
     }
 
     /// Bytes taken now.
@@ -102,10 +110,32 @@ impl Budget {
     }
 }
 
+/// Counted as long as it lives.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl Waiting<'_> {
+    fn in_line(count: &Cell<usize>) -> Waiting<'_> {
+        count.set(count.get() + 1);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// Bytes of a [`Budget`] in use; gives them back when dropped.
 pub struct Permit {
     budget: Rc<Budget>,
     bytes: usize,
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Permit({} bytes)", self.bytes)
+    }
 }
 
 impl Permit {
@@ -140,9 +170,12 @@ mod tests {
         assert!(budget.try_take(50).is_none());
         let waiting = budget.take(50);
         let mut waiting = std::pin::pin!(waiting);
+        assert!(!budget.is_short());
         assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(budget.is_short());
         drop(first);
         let second = waiting.now_or_never().expect("there is room now");
+        assert!(!budget.is_short());
         drop(second);
         let lone = budget.try_take(1_000).expect("alone, a large one is admitted");
         assert!(budget.try_take(1).is_none());

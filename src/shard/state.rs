@@ -11,6 +11,7 @@ use super::producers::{ProducerIds, ProducerIdsReply};
 use super::replica::{Replica, log_config};
 use super::signal::{Budget, Flag, Signal};
 use crate::base::ids::{NodeId, PartitionIndex, ShardId, TopicPartition};
+use crate::base::limits::MIB;
 use crate::base::metrics::ShardMetrics;
 use crate::cluster::controller::QuorumState;
 use crate::cluster::metadata::{Image, Overrides, Partition, Topic};
@@ -40,6 +41,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// A shard's requests in flight may hold one part in so many of its memory; the rest is for tails
 /// and reads.
 const REQUESTS_MEMORY_SHARE: usize = 4;
+
+/// Answers with records on their way to clients may hold, of all shards together, what is this part
+/// of one shard's memory: all of it may be the tails of one shard.
+const ANSWERS_MEMORY_SHARE: usize = 2;
+/// But each shard's at least this many bytes, and at most one part in so many of its own memory.
+const ANSWERS_BYTES_MIN: usize = 8 * MIB;
+const ANSWERS_OWN_MEMORY_SHARE: usize = 4;
 
 /// What is the same on every shard of a node.
 #[derive(Debug)]
@@ -112,6 +120,11 @@ pub trait Connections {
     fn drain(&self) -> LocalFuture<()>;
 }
 
+fn answers_bytes_max(io: &Io, shards_count: usize) -> usize {
+    let shares_count = (ANSWERS_MEMORY_SHARE * shards_count).max(ANSWERS_OWN_MEMORY_SHARE);
+    (io.memory().budget_bytes() / shares_count).max(ANSWERS_BYTES_MIN)
+}
+
 /// A partition whose log could not be opened.
 struct Unopened {
     tries_count: u32,
@@ -125,6 +138,8 @@ pub struct Shard {
     pub metrics: Rc<ShardMetrics>,
     /// Bytes of requests in flight.
     pub requests_budget: Rc<Budget>,
+    /// Bytes of records in answers that are being sent.
+    pub answers_budget: Rc<Budget>,
     pub node: Arc<NodeFacts>,
     pub(super) mesh: Mesh<ShardMessage>,
     pub(super) calls: Calls<ShardReply>,
@@ -160,6 +175,7 @@ impl Shard {
         Rc::new(Shard {
             id: mesh.shard(),
             requests_budget: Budget::new(io.memory().budget_bytes() / REQUESTS_MEMORY_SHARE),
+            answers_budget: Budget::new(answers_bytes_max(&io, mesh.shards_count())),
             io,
             metrics,
             mesh,

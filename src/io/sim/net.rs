@@ -19,6 +19,7 @@ const EPHEMERAL_PORT_FIRST: u16 = 32_768;
 #[derive(Default)]
 struct Pipe {
     bytes: VecDeque<u8>,
+    taken_bytes: u64, // by the reader, in all
     closed: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -179,6 +180,11 @@ impl SimSocket {
         outgoing.borrow_mut().close();
     }
 
+    /// Bytes that the peer has received.
+    pub fn taken_bytes(&self) -> u64 {
+        self.ends().1.borrow().taken_bytes
+    }
+
     pub fn into_id(mut self) -> u64 {
         let ends = self.ends.take().expect("taken only here");
         let mut net = self.world.net.borrow_mut();
@@ -216,6 +222,7 @@ impl SimSocket {
             for (target, byte) in buffer[from..].iter_mut().zip(pipe.bytes.drain(..count)) {
                 *target = byte;
             }
+            pipe.taken_bytes += count as u64;
             pipe.wake_writer();
             Poll::Ready(count)
         })

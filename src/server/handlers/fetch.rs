@@ -17,7 +17,7 @@ use crate::server::fetch_session::{
     Context, Found, SESSION_NONE, SessionError, SessionRequest, TopicKey, Wanted,
 };
 use crate::shard::fetch::{FetchGroup, FetchPart, FetchReply, Fetched};
-use crate::shard::signal::Flag;
+use crate::shard::signal::{Flag, Permit};
 use futures_util::future::{Either, join_all, select};
 use std::pin::pin;
 use std::time::Duration;
@@ -33,6 +33,7 @@ const READ_COMMITTED: i8 = 1;
 type Read = Result<Fetched, ErrorCode>;
 
 /// The limits of one request.
+#[derive(Clone, Copy)]
 struct Limits {
     bytes_max: usize,
     bytes_min: usize,
@@ -121,19 +122,51 @@ fn refused(request: &Request, error: SessionError, session_id: i32) -> Outcome {
 
 async fn serve(request: Request, context: Context, limits: Limits, committed: bool) -> Outcome {
     let began = request.server.shard.io.clock().monotonic();
-    let reads = read(&request, context.wanted(), &limits).await;
+    let (reads, permit) = read_permitted(&request, context.wanted(), limits).await;
     let metrics = &request.server.shard.metrics;
     let waited = request.server.shard.io.clock().monotonic().saturating_sub(began);
     metrics.fetch_wait_time.record(waited);
     if !context.is_current() {
         return refused(&request, SessionError::Epoch, context.session_id());
     }
-    let answer = answer(&request, &context, reads, committed);
+    let mut answer = answer(&request, &context, reads, committed);
+    answer.permit = permit;
     metrics.fetch_bytes.add(answer.slices.iter().map(|slice| slice.len() as u64).sum());
     // Logs hand out parts of their buffers: records on the heap were copied there by somebody.
     let copied = answer.slices.iter().filter(|slice| slice.is_on_heap());
     metrics.fetch_copied_bytes.add(copied.map(|slice| slice.len() as u64).sum());
     Outcome::Answer(answer)
+}
+
+fn bytes_of(reads: &[Read]) -> usize {
+    reads.iter().flatten().map(|read| read.bytes).sum()
+}
+
+/// As [`read`], within what the shard's answers may hold: clients that read slowly keep the logs'
+/// own buffers from being used again.
+///
+/// Where there is no room, what was read is let go, and once there is, read again; no more than
+/// that then, but for one batch.
+async fn read_permitted(
+    request: &Request,
+    wanted: &[Wanted],
+    limits: Limits,
+) -> (Vec<Read>, Option<Permit>) {
+    let reads = read(request, wanted, &limits).await;
+    let bytes = bytes_of(&reads);
+    if bytes == 0 {
+        return (reads, None);
+    }
+    let budget = &request.server.shard.answers_budget;
+    if let Some(permit) = budget.try_take(bytes) {
+        return (reads, Some(permit));
+    }
+    drop(reads);
+    let mut permit = budget.take(bytes).await;
+    let now = Limits { bytes_max: bytes, bytes_min: 0, wait_max: Duration::ZERO };
+    let reads = read(request, wanted, &now).await;
+    permit.enlarge(bytes_of(&reads));
+    (reads, Some(permit))
 }
 
 /// Reads what is wanted, waiting for it as long as the limits allow.
@@ -168,7 +201,7 @@ async fn read(request: &Request, wanted: &[Wanted], limits: &Limits) -> Vec<Read
     }
     loop {
         first_pass(request, &targets, limits, &mut reads).await;
-        let bytes: usize = reads.iter().flatten().map(|read| read.bytes).sum();
+        let bytes = bytes_of(&reads);
         let is_error = failed(&reads);
         let is_stopping = request.server.stopping().is_raised();
         let is_over = is_stopping || clock.monotonic() >= deadline;
@@ -183,7 +216,7 @@ async fn read(request: &Request, wanted: &[Wanted], limits: &Limits) -> Vec<Read
         // What was read is read again after the wait; meanwhile its buffers are free to go.
         targets.iter().for_each(|target| reads[target.index] = Err(ErrorCode::None));
         wait_pass(request, &targets, waits, limits, deadline, &mut reads).await;
-        let bytes: usize = reads.iter().flatten().map(|read| read.bytes).sum();
+        let bytes = bytes_of(&reads);
         let is_error = failed(&reads);
         if is_error || (bytes >= limits.bytes_min && bytes <= limits.bytes_max) {
             return reads;
@@ -364,7 +397,7 @@ fn answer(request: &Request, context: &Context, reads: Vec<Read>, committed: boo
     }
     let session_id = context.session_id();
     let response = FetchResponse { session_id, responses, ..Default::default() };
-    Answer { encoded: request.encode(&response), slices }
+    Answer { encoded: request.encode(&response), slices, permit: None }
 }
 
 fn partition_answer<'a>(
