@@ -16,8 +16,12 @@ pub const CHECKPOINT_NAME: &str = "log.checkpoint";
 /// Name of Kafka's file with the topic's id in a partition's directory.
 pub const PARTITION_METADATA_NAME: &str = "partition.metadata";
 
-/// First line of both formats.
-const FORMAT_LINE: &str = "ringmain-log 1";
+/// First line of both formats; their last one is a checksum of all before it.
+const FORMAT_LINE: &str = "ringmain-log 2";
+/// First line of files that earlier versions wrote, without a checksum.
+const UNSEALED_FORMAT_LINE: &str = "ringmain-log 1";
+/// Begins the line of the checksum.
+const SEAL_WORD: &str = "crc32c ";
 
 /// A place in a log up to which everything is durable and whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,17 +87,13 @@ impl Checkpoint {
         }
         write_producers(&mut text, self.producers);
         write_corrupt(&mut text, &self.corrupt);
-        text
+        sealed(text)
     }
 
     /// Reads the file; `None`: it is not what [`Checkpoint::encode`] writes.
     pub fn decode(text: &str) -> Option<Checkpoint> {
-        let mut lines = text.lines();
-        if lines.next()? != FORMAT_LINE {
-            return None;
-        }
         let mut checkpoint = Checkpoint::default();
-        for line in lines {
+        for line in unsealed(text)?.lines() {
             let mut words = line.split(' ');
             match words.next()? {
                 "start" => checkpoint.start_offset = Offset(number(&mut words)?),
@@ -139,17 +139,13 @@ pub fn encode_clean(logs: &[CleanLog]) -> String {
         write_corrupt(&mut text, &log.corrupt);
     }
     let _ = writeln!(text, "end {}", logs.len());
-    text
+    sealed(text)
 }
 
 /// Reads `clean-shutdown`; `None`: it is not whole, start as after a crash.
 pub fn decode_clean(text: &str) -> Option<Vec<CleanLog>> {
-    let mut lines = text.lines();
-    if lines.next()? != FORMAT_LINE {
-        return None;
-    }
     let mut logs: Vec<CleanLog> = Vec::new();
-    for line in lines {
+    for line in unsealed(text)?.lines() {
         let mut words = line.split(' ');
         match words.next()? {
             "log" => logs.push(CleanLog {
@@ -199,6 +195,25 @@ pub fn decode_partition_metadata(text: &str) -> Option<TopicId> {
     lines.next()?.strip_prefix("topic_id:")?.trim().parse().ok()
 }
 
+/// `text` with its checksum in a line more.
+fn sealed(mut text: String) -> String {
+    let crc = crc32c::crc32c(text.as_bytes());
+    let _ = writeln!(text, "{SEAL_WORD}{crc:08x}");
+    text
+}
+
+/// The lines between the first and the checksum's; `None`: another format, or damage.
+fn unsealed(text: &str) -> Option<&str> {
+    let (format, rest) = text.split_once('\n')?;
+    if format == UNSEALED_FORMAT_LINE {
+        return Some(rest);
+    }
+    let seal_start = text.strip_suffix('\n')?.rfind('\n')? + 1;
+    let crc = text[seal_start..].trim_end().strip_prefix(SEAL_WORD)?;
+    let holds = u32::from_str_radix(crc, 16) == Ok(crc32c::crc32c(&text.as_bytes()[..seal_start]));
+    (format == FORMAT_LINE && holds).then(|| &text[format.len() + 1..seal_start])
+}
+
 fn write_producers(text: &mut String, snapshot: Option<Offset>) {
     if let Some(offset) = snapshot {
         let _ = writeln!(text, "producers {offset}");
@@ -243,7 +258,22 @@ mod tests {
         }
     }
 
-    /// Goal: a checkpoint reads back; a torn one is refused. Method: encode, decode, cut.
+    /// What a version without checksums wrote.
+    fn as_before(text: &str) -> String {
+        let end = text.rfind(SEAL_WORD).expect("it is sealed");
+        text[..end].replacen(FORMAT_LINE, UNSEALED_FORMAT_LINE, 1)
+    }
+
+    fn flip_every_bit(text: &str, check: impl Fn(&str)) {
+        for at in 0..text.len() * 8 {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[at / 8] ^= 1 << (at % 8);
+            check(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    /// Goal: a checkpoint reads back, also one without a checksum; a torn or damaged one is not
+    /// believed. Method: encode, decode, cut, flip every bit.
     #[test]
     fn a_checkpoint_reads_back() {
         let point = RecoveryPoint {
@@ -259,12 +289,19 @@ mod tests {
             producers: Some(Offset(12)),
             corrupt: vec![corrupt()],
         };
-        assert_eq!(Checkpoint::decode(&checkpoint.encode()), Some(checkpoint));
+        let text = checkpoint.encode();
+        assert_eq!(Checkpoint::decode(&text), Some(checkpoint.clone()));
+        assert_eq!(Checkpoint::decode(&as_before(&text)), Some(checkpoint.clone()));
+        flip_every_bit(&text, |text| {
+            let found = Checkpoint::decode(text);
+            assert!(found.is_none_or(|found| found == checkpoint), "{text}");
+        });
         assert_eq!(Checkpoint::decode("ringmain-log 1\nrecovery 1 2"), None);
         assert_eq!(Checkpoint::decode("other"), None);
     }
 
-    /// Goal: the whole node's state reads back, a cut one never does. Method: cut at every line.
+    /// Goal: the whole node's state reads back, a cut or damaged one never does. Method: cut at
+    /// every line, flip every bit.
     #[test]
     fn a_clean_stop_reads_back_whole_or_not_at_all() {
         let mut epochs = EpochCache::default();
@@ -288,7 +325,11 @@ mod tests {
         };
         let logs = vec![log.clone(), log];
         let text = encode_clean(&logs);
-        assert_eq!(decode_clean(&text), Some(logs));
+        assert_eq!(decode_clean(&text), Some(logs.clone()));
+        assert_eq!(decode_clean(&as_before(&text)), Some(logs.clone()));
+        flip_every_bit(&text, |text| {
+            assert!(decode_clean(text).is_none_or(|found| found == logs), "{text}");
+        });
         for (at, _) in text.match_indices('\n').filter(|&(at, _)| at + 1 < text.len()) {
             assert_eq!(decode_clean(&text[..=at]), None);
         }
