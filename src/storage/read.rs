@@ -415,7 +415,8 @@ impl ColdReader<'_> {
             Some(Expected::Base(offset)) => offset,
             _ => self.offset_at(cursor).await?,
         };
-        let next = scan.find_valid(cursor.position + 1, start + 1).await.map_err(failed)?;
+        let offsets = start + 1..segment.written_offset.get().0;
+        let next = scan.find_next(cursor.position, offsets).await.map_err(failed)?;
         let (position_end, end) = match next {
             Some((position, next)) => (position, next.base_offset),
             None => (segment.written_bytes.get(), segment.written_offset.get().0),

@@ -445,7 +445,8 @@ impl Opening<'_> {
     async fn holds_batches(&self, base_offset: Offset, bytes: u64) -> Result<bool, StorageError> {
         let path = super::segment::path_of(&self.dir, base_offset, LOG_SUFFIX);
         let file = self.io.open(&path, OpenMode::Read).await.map_err(failed("open", &path))?;
-        let found = Scan::new(self.io, &file, bytes).find_valid(0, base_offset.0).await;
+        let offsets = base_offset.0..i64::MAX;
+        let found = Scan::new(self.io, &file, bytes).find_valid(0, &offsets).await;
         Ok(found.map_err(failed("read", &path))?.is_some())
     }
 
@@ -494,6 +495,11 @@ impl Opening<'_> {
             max_timestamp: -1,
             max_timestamp_offset: -1,
         });
+        // After a crash between a cut and its checkpoint these tell of what is gone.
+        parts.epochs.truncate(start.offset);
+        parts
+            .corrupt
+            .retain(|range| (range.segment, range.position_end) <= (base_offset, start.position));
         let facts = SegmentFacts {
             base_offset,
             bytes: start.position,
@@ -553,8 +559,9 @@ impl Opening<'_> {
             if end != BatchEnd::Bad {
                 return Ok(end);
             }
-            let Some((position_end, next)) = scan.find_valid(position + 1, expected + 1).await?
-            else {
+            // A segment rolls before its offsets outgrow 31 bits.
+            let offsets = expected + 1..segment.base_offset.0 + i64::from(i32::MAX);
+            let Some((position_end, next)) = scan.find_next(position, offsets).await? else {
                 return Ok(BatchEnd::Torn);
             };
             if scan.has_hole(position, position_end).await? {

@@ -5,9 +5,10 @@
 //! file's size.
 
 use super::frame::{HEAD_BYTES, Head, NoHead, crc_holds};
-use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
+use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB, REQUEST_BYTES_MAX};
 use crate::io::{File, Io, Slice};
 use std::io;
+use std::ops::Range;
 
 /// Bytes of one read.
 const PIECE_BYTES: u64 = MIB as u64;
@@ -23,6 +24,14 @@ pub(super) enum BatchEnd {
     Bad,
     /// As `Bad`, and nothing valid follows in the file.
     Torn,
+}
+
+/// Batches that continue each other's offsets.
+struct Chain {
+    position_end: u64,
+    end_offset: i64,
+    /// Nothing was ever written behind them, or they are more than a value can hold.
+    is_closed: bool,
 }
 
 /// A reader over one file.
@@ -52,7 +61,13 @@ impl<'a> Scan<'a> {
             return Ok(Err(if zeroes { BatchEnd::NeverWritten } else { BatchEnd::Bad }));
         }
         let head = match self.parse_at(position).await? {
-            Ok(head) if head.base_offset < expected => return Ok(Err(BatchEnd::NeverWritten)),
+            Ok(head) if head.base_offset < expected => {
+                // The file's former life, unless a batch of this life follows: the base offset is
+                // outside of the checksum.
+                let is_damaged = self.is_followed(&head, position, expected).await?;
+                let end = if is_damaged { BatchEnd::Bad } else { BatchEnd::NeverWritten };
+                return Ok(Err(end));
+            }
             Ok(head) => head,
             Err(NoHead::Zeroes) => return Ok(Err(BatchEnd::NeverWritten)),
             Err(NoHead::Garbage) => return Ok(Err(BatchEnd::Bad)),
@@ -76,24 +91,94 @@ impl<'a> Scan<'a> {
         Ok(head.filter(|head| position + head.bytes <= self.bytes))
     }
 
-    /// The first whole batch at `from` or behind it with an offset of at least `offset_min`.
+    /// The first batch of this log behind the bad one at `bad`, with offsets in `offsets`.
+    ///
+    /// A record's value may hold what is a whole batch by itself. So the place where the bad batch
+    /// ends, as it says, comes first; then a batch that others continue up to the end of what was
+    /// written, or that is at least followed by later ones.
+    pub async fn find_next(
+        &mut self,
+        bad: u64,
+        offsets: Range<i64>,
+    ) -> io::Result<Option<(u64, Head)>> {
+        if let Some(head) = self.head_at(bad).await? {
+            let position = bad + head.bytes;
+            if let Some(next) = self.whole_at(position, &offsets).await? {
+                return Ok(Some((position, next)));
+            }
+        }
+        let mut doubtful: Option<(u64, Head, i64)> = None;
+        let mut from = bad + 1;
+        while let Some((position, head)) = self.find_valid(from, &offsets).await? {
+            if let Some((position, first, end_offset)) = doubtful
+                && end_offset <= head.base_offset
+            {
+                return Ok(Some((position, first)));
+            }
+            let chain = self.chain_of(position, &head).await?;
+            if chain.is_closed {
+                return Ok(Some((position, head)));
+            }
+            doubtful = Some((position, head, chain.end_offset));
+            from = chain.position_end;
+        }
+        Ok(doubtful.map(|(position, head, _)| (position, head)))
+    }
+
+    /// The batches that continue the one at `position`.
+    async fn chain_of(&mut self, position: u64, head: &Head) -> io::Result<Chain> {
+        let (mut position_end, mut end_offset) = (position + head.bytes, head.end_offset());
+        loop {
+            let is_closed = match self.batch_at(position_end, end_offset).await? {
+                // No value is that long.
+                Ok(_) if position_end - position > REQUEST_BYTES_MAX as u64 => true,
+                Ok(next) => {
+                    (position_end, end_offset) = (position_end + next.bytes, next.end_offset());
+                    continue;
+                }
+                Err(end) => end == BatchEnd::NeverWritten,
+            };
+            return Ok(Chain { position_end, end_offset, is_closed });
+        }
+    }
+
+    /// The batch at `position`, if it is whole and its offsets lie in `offsets`.
+    async fn whole_at(&mut self, position: u64, offsets: &Range<i64>) -> io::Result<Option<Head>> {
+        let Some(head) = self.head_at(position).await? else { return Ok(None) };
+        let fits = head.base_offset >= offsets.start && head.last_offset() < offsets.end;
+        Ok((fits && self.is_whole(&head, position).await?).then_some(head))
+    }
+
+    /// Whether the batch at `position` is whole and the next one as if it began with `expected`.
+    async fn is_followed(&mut self, head: &Head, position: u64, expected: i64) -> io::Result<bool> {
+        let end = position + head.bytes;
+        let next_base = expected.saturating_add(i64::from(head.last_offset_delta) + 1);
+        let next = self.whole_at(end, &(next_base..i64::MAX)).await?;
+        let follows = next.is_some_and(|next| next.base_offset == next_base);
+        Ok(follows && self.is_whole(head, position).await?)
+    }
+
+    /// The first whole batch at `from` or behind it with offsets in `offsets`, be it in a value.
     pub async fn find_valid(
         &mut self,
         from: u64,
-        offset_min: i64,
+        offsets: &Range<i64>,
     ) -> io::Result<Option<(u64, Head)>> {
         let mut at = from;
         while at + HEAD_BYTES as u64 <= self.bytes {
             let window_end = (at / PIECE_BYTES + 1) * PIECE_BYTES;
             let window = self.window(at, window_end.min(self.bytes)).await?;
-            for candidate in candidates(&window, offset_min) {
+            for candidate in candidates(&window, offsets.start) {
                 let position = at + candidate as u64;
                 if position >= window_end {
                     break;
                 }
                 let Ok(head) = Head::parse_slice(&window[candidate..]) else { continue };
                 let fits = position + head.bytes <= self.bytes;
-                if fits && self.is_whole(&head, position).await? {
+                if fits
+                    && head.last_offset() < offsets.end
+                    && self.is_whole(&head, position).await?
+                {
                     return Ok(Some((position, head)));
                 }
             }

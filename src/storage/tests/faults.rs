@@ -300,3 +300,117 @@ fn a_cut_that_is_given_up_holds_nothing() {
     }
     assert!(fenced_count > 0, "no cut was given up halfway");
 }
+
+/// Overwrites bytes of the first segment's file, as a bad disk does.
+async fn damage(io: &Io, disk: &sim::SimDisk, position: usize, bytes: &[u8]) {
+    let path = segment::path_of(&dir(0), Offset(0), segment::LOG_SUFFIX);
+    let mut contents = disk.contents(&path).expect("the segment's file");
+    contents[position..position + bytes.len()].copy_from_slice(bytes);
+    io.replace_file(&path, contents).await.expect("the disk has room");
+}
+
+/// Goal: a base offset that fell, which no checksum covers, is damage and no end of the log.
+/// Method: lower one in the middle, open after a crash.
+#[test]
+fn a_base_offset_that_fell_is_damage() {
+    sim::run(10, |io, disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        for at in 0..60 {
+            put(&log, &batch(500, 2, at, at as u8)).await.unwrap();
+        }
+        disk.crash(Crash::KeepAll);
+        damage(&io, &disk, 20 * 500, &8_i64.to_be_bytes()).await;
+        let (log, recovery) = open(&io, &small()).await;
+        let range = recovery.corrupt.first().expect("the damaged batch");
+        assert_eq!((recovery.corrupt.len(), range.start, range.end), (1, Offset(40), Offset(42)));
+        assert_eq!(log.end_offset(), Offset(120));
+        assert_eq!(read_from(&log, Offset(42), 700).await.unwrap().len(), 39);
+    });
+}
+
+/// Goal: a batch in a record's value is never taken for one of the log. Method: values that hold
+/// batches with offsets near, far and farther than an index reaches; damage the length of the batch
+/// around them and another field of it, with more damage behind and without; after a crash and
+/// without one.
+#[test]
+fn a_batch_in_a_value_is_no_batch_of_the_log() {
+    let fields: [(usize, &[u8]); 2] = [(8, &[0, 0, 4]), (30, &[9])];
+    for inner_offset in [43_i64, 1_000, 1 << 40] {
+        for (at, bytes) in fields {
+            for (more_damage, crash) in [(false, true), (true, true), (false, false)] {
+                sim::run(11, |io, disk| async move {
+                    let (log, _) = open(&io, &small()).await;
+                    for number in 0..60 {
+                        let mut one = batch(500, 2, number, number as u8);
+                        if number == 20 {
+                            let mut inner = batch(90, 1, 0, 3);
+                            inner[..8].copy_from_slice(&inner_offset.to_be_bytes());
+                            let mut next = inner.clone();
+                            next[..8].copy_from_slice(&(inner_offset + 1).to_be_bytes());
+                            one[100..190].copy_from_slice(&inner);
+                            one[190..280].copy_from_slice(&next);
+                            let crc = crc32c::crc32c(&one[21..]);
+                            one[17..21].copy_from_slice(&crc.to_be_bytes());
+                        }
+                        put(&log, &one).await.unwrap();
+                    }
+                    let mut log = log;
+                    forget_memory(&log);
+                    damage(&io, &disk, 20 * 500 + at, bytes).await;
+                    if more_damage {
+                        damage(&io, &disk, 30 * 500 + 100, &[1; 9]).await;
+                    }
+                    if crash {
+                        disk.crash(Crash::KeepAll);
+                        io.remove_file(&dir(0).join(checkpoint::CHECKPOINT_NAME)).await.unwrap();
+                        log = open(&io, &small()).await.0;
+                    } else {
+                        log.0.state.borrow().active().forget_file();
+                    }
+                    let case = (inner_offset, at, more_damage, crash);
+                    let damaged = ReadError::Corrupt { start: Offset(40), end: Offset(42) };
+                    let read = log.read(Offset(40), 100_000, Offset(120), true).await;
+                    assert_eq!(read.err(), Some(damaged), "{case:?}");
+                    assert_eq!(log.end_offset(), Offset(120), "{case:?}");
+                    let next = if more_damage { 62 } else { 42 };
+                    let rest = read_from(&log, Offset(next), 700).await.unwrap();
+                    assert_eq!(rest.len() as i64, (120 - next) / 2, "{case:?}");
+                    assert_eq!(log.corrupt_ranges().len(), 1 + usize::from(more_damage));
+                });
+            }
+        }
+    }
+}
+
+/// Goal: after a crash between a cut and its checkpoint nothing tells of what was cut. Method: a
+/// damaged range and a newer epoch behind the cut; put the files from before it back.
+#[test]
+fn a_crash_behind_a_cut_leaves_no_stale_epochs_and_ranges() {
+    sim::run(12, |io, disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        for at in 0..60 {
+            put(&log, &batch(500, 2, at, at as u8)).await.unwrap();
+        }
+        disk.crash(Crash::KeepAll);
+        damage(&io, &disk, 20 * 500 + 100, &[1; 9]).await;
+        let (log, _) = open(&io, &small()).await;
+        let newer = log.append(&batch(500, 2, 0, 0), LeaderEpoch(3), 0).unwrap();
+        log.wait_flushed(newer.last_offset.plus(1)).await.unwrap();
+        disk.crash(Crash::KeepAll);
+        let (log, _) = open(&io, &small()).await;
+        assert_eq!((log.latest_epoch(), log.corrupt_ranges().len()), (LeaderEpoch(3), 1));
+        let names =
+            [checkpoint::CHECKPOINT_NAME, epochs::EPOCHS_NAME].map(|name| dir(0).join(name));
+        let before = names.clone().map(|name| disk.contents(&name).expect("it was written"));
+        log.truncate_to(Offset(10)).await.unwrap();
+        disk.crash(Crash::KeepAll);
+        for (name, contents) in names.iter().zip(before) {
+            io.replace_file(name, contents).await.unwrap();
+        }
+        let (log, _) = open(&io, &small()).await;
+        assert_eq!(log.end_offset(), Offset(10));
+        assert_eq!((log.latest_epoch(), log.corrupt_ranges()), (LeaderEpoch(0), Vec::new()));
+        put(&log, &batch(500, 2, 0, 0)).await.unwrap();
+        assert_eq!(read_from(&log, Offset(0), 700).await.unwrap().len(), 6);
+    });
+}
