@@ -11,6 +11,8 @@ use crate::protocol::messages::sync_group::SyncGroupRequestAssignment;
 pub(super) struct Topics {
     pub(super) topics: Vec<(String, TopicView)>,
     pub(super) version: i64,
+    /// What every group sets for itself.
+    pub(super) own: OwnSettings,
 }
 
 impl Topics {
@@ -49,6 +51,10 @@ impl TopicsView for Topics {
 
     fn version(&self) -> i64 {
         self.version
+    }
+
+    fn own_settings(&self, _: &str) -> OwnSettings {
+        self.own
     }
 }
 

@@ -29,7 +29,7 @@ mod topics;
 
 pub use records::{Record, RecordError};
 pub use replies::Reply;
-pub use settings::{GroupSettings, MigrationPolicy};
+pub use settings::{GroupSettings, MigrationPolicy, OwnSettings};
 pub use topics::{TopicView, TopicsView};
 
 use crate::base::limits;
@@ -256,6 +256,9 @@ impl Coordinator {
         let Coordinator { settings, random, groups, wakes, .. } = self;
         let group = groups.get_mut(group_id)?;
         let effects_before = std::mem::take(effects);
+        let own = topics.own_settings(group_id);
+        let own = (own != OwnSettings::default()).then(|| own.over(settings));
+        let settings = own.as_ref().unwrap_or(settings);
         let mut turn = Turn { now_ms, topics, settings, random, effects: effects_before };
         let result = verb(group, &mut turn);
         *effects = turn.effects;

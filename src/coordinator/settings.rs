@@ -29,6 +29,29 @@ pub struct GroupSettings {
     pub consumer_migration: MigrationPolicy,
 }
 
+/// What one group sets for itself (KIP-848); the coordinator's settings count where it does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnSettings {
+    /// consumer.session.timeout.ms
+    pub consumer_session_timeout_ms: Option<i32>,
+    /// consumer.heartbeat.interval.ms
+    pub consumer_heartbeat_interval_ms: Option<i32>,
+}
+
+impl OwnSettings {
+    /// `settings` with what is set here instead.
+    pub(super) fn over(self, settings: &GroupSettings) -> GroupSettings {
+        let (session, heartbeat) =
+            (self.consumer_session_timeout_ms, self.consumer_heartbeat_interval_ms);
+        GroupSettings {
+            consumer_session_timeout_ms: session.unwrap_or(settings.consumer_session_timeout_ms),
+            consumer_heartbeat_interval_ms: heartbeat
+                .unwrap_or(settings.consumer_heartbeat_interval_ms),
+            ..settings.clone()
+        }
+    }
+}
+
 /// Whether groups change between the two protocols while they have members (KIP-848).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MigrationPolicy {

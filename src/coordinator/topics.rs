@@ -1,5 +1,6 @@
-//! What a coordinator must know of the cluster's topics.
+//! What a coordinator must know of the cluster: its topics, and what groups set for themselves.
 
+use super::settings::OwnSettings;
 use crate::base::ids::TopicId;
 
 /// A topic as a coordinator sees it.
@@ -9,7 +10,7 @@ pub struct TopicView {
     pub partitions_count: i32,
 }
 
-/// The cluster's topics at one moment.
+/// The cluster's topics, and the settings of groups, at one moment.
 pub trait TopicsView {
     /// The topic of that name, if there is one.
     fn topic(&self, name: &str) -> Option<TopicView>;
@@ -23,4 +24,7 @@ pub trait TopicsView {
     /// A number that grows with every change of the topics: what was computed from an older one is
     /// computed anew.
     fn version(&self) -> i64;
+
+    /// What the group sets for itself.
+    fn own_settings(&self, group_id: &str) -> OwnSettings;
 }

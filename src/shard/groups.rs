@@ -17,12 +17,12 @@ use super::signal::Signal;
 use super::state::Shard;
 use crate::base::ids::{PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::base::limits::{GROUP_MEMBERS_COUNT_MAX, MIB};
-use crate::cluster::metadata::{Image, OFFSETS_TOPIC};
+use crate::cluster::metadata::{Image, NamedResource, OFFSETS_TOPIC};
 use crate::cluster::settings::BrokerSettings;
 use crate::coordinator::replies::Reply;
 use crate::coordinator::{
-    Call, Coordinator, Effects, GroupSettings, MigrationPolicy, Record, ReplyId, TopicView,
-    TopicsView,
+    Call, Coordinator, Effects, GroupSettings, MigrationPolicy, OwnSettings, Record, ReplyId,
+    TopicView, TopicsView,
 };
 use crate::io::Slice;
 use crate::protocol::batch::BatchBuilder;
@@ -155,6 +155,17 @@ impl TopicsView for ImageTopics<'_> {
 
     fn version(&self) -> i64 {
         self.0.version().cast_signed()
+    }
+
+    fn own_settings(&self, group_id: &str) -> OwnSettings {
+        let Some(overrides) = self.0.named_overrides(NamedResource::Group, group_id) else {
+            return OwnSettings::default();
+        };
+        let number = |name: &str| overrides.get(name)?.trim().parse().ok();
+        OwnSettings {
+            consumer_session_timeout_ms: number("consumer.session.timeout.ms"),
+            consumer_heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
+        }
     }
 }
 

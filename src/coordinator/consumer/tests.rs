@@ -5,7 +5,7 @@ use crate::coordinator::replies::{
     ConsumerDescribedGroup, ConsumerHeartbeatReply, Partitions, Reply,
 };
 use crate::coordinator::subscription;
-use crate::coordinator::{GroupSettings, MigrationPolicy};
+use crate::coordinator::{GroupSettings, MigrationPolicy, OwnSettings};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, TopicPartitionsRequest,
@@ -265,6 +265,30 @@ fn sessions_and_rebalances_time_out() {
     sim.pass(45_000);
     assert_eq!(describe(&mut sim).state, "Empty");
     sim.crash(usize::MAX);
+    assert_eq!(describe(&mut sim).members.len(), 0);
+}
+
+/// Goal: what a group sets for itself counts at its next heartbeat (KIP-848). Method: a longer
+/// session and interval; silence beyond the coordinator's session.
+#[test]
+fn a_group_may_set_its_own_session_and_interval() {
+    let mut sim = Sim::prompt();
+    let mut client = Client::new("a");
+    client.join(&mut sim, &["t"]);
+    sim.topics.own = OwnSettings {
+        consumer_session_timeout_ms: Some(60_000),
+        consumer_heartbeat_interval_ms: Some(7_000),
+    };
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: "g",
+        member_id: "a",
+        member_epoch: client.epoch,
+        ..Default::default()
+    };
+    assert_eq!(beat(&mut sim, &request).heartbeat_interval_ms, 7_000);
+    sim.pass(45_000);
+    assert_eq!(describe(&mut sim).members.len(), 1, "its session is longer");
+    sim.pass(15_000);
     assert_eq!(describe(&mut sim).members.len(), 0);
 }
 
