@@ -289,7 +289,12 @@ fn failures_are_one_sentence_and_an_exit_code() {
     assert!(wrong(&["consume", &topic, "--from", "99999999"]).contains("after the end"));
     assert!(wrong(&["topics", "create", "a/b"]).contains("INVALID_TOPIC_EXCEPTION"));
     let setting = ["topics", "create", "x", "--config", "retention.mss=1"];
-    assert!(wrong(&setting).contains("retention.mss"));
+    assert!(wrong(&setting).contains("retention.mss is not known, did you mean retention.ms?"));
+    let alter = ["topics", "alter", &topic, "--config", "segment.byte=2097152"];
+    assert!(wrong(&alter).contains("segment.byte is not known, did you mean segment.bytes?"));
+    let delete = wrong(&["topics", "alter", &topic, "--delete-config", "retention.mss"]);
+    assert!(delete.contains("there is no setting retention.mss; "), "{delete}");
+    assert!(delete.contains("did you mean retention.ms?"), "{delete}");
     let usage = |arguments: &[&str]| failure(node.run(arguments, b""), 2);
     assert!(usage(&["consume", &topic, "--from", "yesterday"]).contains("earliest"));
     assert!(usage(&["topics", "alter", &topic]).contains("--partitions"));

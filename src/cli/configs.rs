@@ -193,6 +193,10 @@ async fn alter(io: &Io, args: AlterArgs) -> Result<(), CliError> {
     let cluster = args.brokers.connect(io).await?;
     let (mut altered, mut failures) = (Vec::new(), Vec::new());
     for resource in args.resources.resources() {
+        if let Err(error) = check_deleted_names(&cluster, &resource, &args.delete).await {
+            failures.push(error);
+            continue;
+        }
         match cluster.alter_configs(&resource, &changes, args.validate_only).await {
             Ok(()) => altered.push(resource),
             Err(error) => failures.push(with_nearest(&cluster, &resource, &changes, error).await),
@@ -218,26 +222,66 @@ async fn with_nearest(
     changes: &[ConfigChange],
     error: ClientError,
 ) -> ClientError {
+    if !is_of_a_name(&error) {
+        return error;
+    }
+    let names = changes.iter().map(|change| change.name.as_str());
+    match known_names(cluster, resource).await {
+        Some(known) => with_nearest_of(error, names, &known),
+        None => error,
+    }
+}
+
+/// Whether a wrong name may be what was refused.
+pub(super) fn is_of_a_name(error: &ClientError) -> bool {
+    let codes = [ErrorCode::InvalidConfig, ErrorCode::InvalidRequest];
+    codes.iter().any(|code| error.is_code(*code))
+}
+
+/// The refusal, with the name out of `known` that is most like each of `names` that is not there.
+pub(super) fn with_nearest_of<'a>(
+    error: ClientError,
+    names: impl Iterator<Item = &'a str>,
+    known: &BTreeSet<String>,
+) -> ClientError {
     let ClientError::Refused { what, code, message } = error else { return error };
-    let is_of_a_name = matches!(code, ErrorCode::InvalidConfig | ErrorCode::InvalidRequest);
-    let mut words = message.clone().unwrap_or_default();
-    if is_of_a_name && let Some(known) = known_names(cluster, resource).await {
-        for change in changes.iter().filter(|change| !known.contains(&change.name)) {
-            match nearest(&change.name, &known) {
-                Some(right) if !has_word(&words, right) => {
-                    let wrong = &change.name;
-                    words = format!("{words}; {wrong} is not known, did you mean {right}?");
-                }
-                _ => {}
+    let mut words = message.unwrap_or_default();
+    for wrong in names.filter(|name| !known.contains(*name)) {
+        match nearest(wrong, known) {
+            Some(right) if !has_word(&words, right) => {
+                words = format!("{words}; {wrong} is not known, did you mean {right}?");
             }
+            _ => {}
         }
     }
     let message = Some(words.trim_start_matches("; ").to_owned());
     ClientError::Refused { what, code, message: message.filter(|words| !words.is_empty()) }
 }
 
+/// Refuses to delete a setting that the resource cannot have: Kafka's brokers take no notice.
+pub(super) async fn check_deleted_names(
+    cluster: &Cluster,
+    resource: &ConfigResource,
+    names: &[String],
+) -> Result<(), ClientError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let Some(known) = known_names(cluster, resource).await else { return Ok(()) };
+    let Some(wrong) = names.iter().find(|name| !known.contains(*name)) else { return Ok(()) };
+    let refused = ClientError::Refused {
+        what: format!("altering {resource}"),
+        code: ErrorCode::InvalidConfig,
+        message: Some(format!("there is no setting {wrong}")),
+    };
+    Err(with_nearest_of(refused, std::iter::once(wrong.as_str()), &known))
+}
+
 /// The names that a resource may have settings of, as far as the brokers tell.
-async fn known_names(cluster: &Cluster, resource: &ConfigResource) -> Option<BTreeSet<String>> {
+pub(super) async fn known_names(
+    cluster: &Cluster,
+    resource: &ConfigResource,
+) -> Option<BTreeSet<String>> {
     let asked = match resource {
         // Its own answer only has what was set; each broker knows all the names.
         ConfigResource::BrokerDefaults => ConfigResource::Broker(cluster.brokers().first()?.id),

@@ -1,11 +1,13 @@
 //! `ringmain topics`: create, list, describe, alter, delete.
 
+use super::configs::{check_deleted_names, is_of_a_name, known_names, with_nearest_of};
 use super::output::{print_json, print_with};
 use super::table::Table;
 use super::{BrokerArgs, CliError, Output, parse_pair};
 use crate::base::ids::{NodeId, Offset};
 use crate::client::admin::{NewTopic, Setting};
 use crate::client::cluster::{Cluster, Topic};
+use crate::client::configs::ConfigResource;
 use crate::client::consumer::{TIMESTAMP_EARLIEST, TIMESTAMP_LATEST, offsets_at};
 use crate::client::error::ClientError;
 use crate::io::Io;
@@ -183,6 +185,13 @@ async fn create_one(
     };
     let is_new = match cluster.create_topic(&topic).await {
         Err(error) if args.if_not_exists && error.is_code(ErrorCode::TopicAlreadyExists) => false,
+        Err(error) if is_of_a_name(&error) && !args.config.is_empty() => {
+            let names = args.config.iter().map(|(name, _)| name.as_str());
+            return Err(match cluster.topic_setting_names(name).await {
+                Ok(known) => with_nearest_of(error, names, &known),
+                Err(_) => error,
+            });
+        }
         outcome => outcome.map(|()| true)?,
     };
     Ok((cluster.refresh_topic(name, true).await?, is_new))
@@ -294,10 +303,20 @@ async fn alter(io: &Io, args: AlterArgs) -> Result<(), CliError> {
     let cluster = args.brokers.connect(io).await?;
     let mut configs: Vec<(String, Option<String>)> =
         args.config.into_iter().map(|(name, value)| (name, Some(value))).collect();
-    configs.extend(args.delete_config.into_iter().map(|name| (name, None)));
+    configs.extend(args.delete_config.iter().map(|name| (name.clone(), None)));
     cluster.refresh_topic(&args.topic, false).await?; // a wrong name before half a change
-    if !configs.is_empty() {
-        cluster.alter_topic(&args.topic, &configs).await?;
+    let resource = ConfigResource::Topic(args.topic.clone());
+    check_deleted_names(&cluster, &resource, &args.delete_config).await?;
+    if !configs.is_empty()
+        && let Err(error) = cluster.alter_topic(&args.topic, &configs).await
+    {
+        let names = configs.iter().map(|(name, _)| name.as_str());
+        let known = known_names(&cluster, &resource).await.filter(|_| is_of_a_name(&error));
+        return Err(match known {
+            Some(known) => with_nearest_of(error, names, &known),
+            None => error,
+        }
+        .into());
     }
     if let Some(count) = args.partitions {
         cluster.set_partitions_count(&args.topic, count).await?;

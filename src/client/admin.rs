@@ -13,6 +13,7 @@ use crate::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use std::collections::BTreeSet;
 
 /// A topic to be made.
 #[derive(Debug, Clone)]
@@ -63,6 +64,32 @@ impl Cluster {
         ClientError::check(result.error_code, result.error_message, what)?;
         self.forget_topic(&topic.name);
         Ok(())
+    }
+
+    /// Names of the settings that a topic may have: what the broker would give a topic `name`.
+    ///
+    /// # Errors
+    /// The broker's refusal of such a topic, be it without any setting.
+    pub async fn topic_setting_names(&self, name: &str) -> Result<BTreeSet<String>, ClientError> {
+        let (num_partitions, replication_factor) = (-1, -1);
+        let topic = CreatableTopic {
+            name,
+            num_partitions,
+            replication_factor,
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: self.timeout_ms(),
+            validate_only: true,
+        };
+        let what = || format!("settings of topic {name}");
+        let response = self.call_controller(&request).await?;
+        let body = response.body()?;
+        let result = body.topics.first().ok_or_else(|| self.silent(&what()))?;
+        ClientError::check(result.error_code, result.error_message, what)?;
+        let configs = result.configs.as_deref().unwrap_or_default();
+        Ok(configs.iter().map(|config| config.name.to_owned()).collect())
     }
 
     /// Removes the topic `name` and what it holds.
