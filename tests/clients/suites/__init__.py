@@ -7,6 +7,7 @@ MODULES = [
     "kcat",
     "kafka_tools",
     "kafka_clients",
+    "kafka_admin",
     "rskafka",
     "confluent_kafka",
     "aiokafka",
