@@ -157,7 +157,8 @@
 //!   Producers that number their batches: `server/handlers/init_producer_id.rs`.
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
-//!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`.
+//!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`,
+//!   `server/handlers/update_features.rs`.
 //!   Groups, all with `server/handlers/groups.rs`: `server/handlers/find_coordinator.rs`,
 //!   `server/handlers/join_group.rs`, `server/handlers/sync_group.rs`,
 //!   `server/handlers/heartbeat.rs`, `server/handlers/leave_group.rs`,

@@ -98,7 +98,7 @@ pub const TABLE: &[Api] = &[
     row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, Some(0), CODED),
     row(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, None, SERVED),
     row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, Some(0), SERVED),
-    row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, Some(0), CODED),
+    row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, Some(0), SERVED),
     row(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, Some(0), SERVED),
     row(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, Some(0), SERVED),
     row(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, Some(0), SERVED),

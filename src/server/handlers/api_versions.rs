@@ -17,14 +17,15 @@ const NAMED_FROM_VERSION: i16 = 3;
 const LEVEL_ZERO_FROM_VERSION: i16 = 4;
 
 /// One feature of the cluster: its levels, and the one in force.
-struct Feature {
-    name: &'static str,
-    supported: (i16, i16),
-    finalized: i16,
+pub(super) struct Feature {
+    pub(super) name: &'static str,
+    pub(super) supported: (i16, i16),
+    pub(super) finalized: i16,
 }
 
 /// `group.version` 1 is the consumer group protocol (KIP-848).
-const FEATURES: &[Feature] = &[Feature { name: "group.version", supported: (0, 1), finalized: 1 }];
+pub(super) const FEATURES: &[Feature] =
+    &[Feature { name: "group.version", supported: (0, 1), finalized: 1 }];
 
 /// Answers a request of any version: one not known gets a version 0 body that says so.
 pub fn handle(request: &Request) -> Result<Encoded, Refused> {

@@ -27,8 +27,6 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     let results = resources.iter().zip(&found).map(|(asked, found)| {
         let (error_code, error_message, described) = match found {
             Ok(described) => (ErrorCode::None, None, described.as_slice()),
-            // Kafka sends an unknown topic's code without words.
-            Err((code, text)) if text.is_empty() => (*code, None, &[][..]),
             Err((code, text)) => (*code, Some(text.as_str()), &[][..]),
         };
         let keys = asked.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
@@ -65,6 +63,7 @@ fn settings_of(
             Some(topic) => Ok(layers.describe_topic(&topic.overrides)),
             None => Err(match topic_name_fault(name) {
                 Some(fault) => (ErrorCode::InvalidTopicException, fault),
+                // Kafka sends this code with words, but none in them.
                 None => (ErrorCode::UnknownTopicOrPartition, String::new()),
             }),
         },

@@ -39,3 +39,4 @@ pub mod operations;
 pub mod produce;
 pub mod resources;
 pub mod sync_group;
+pub mod update_features;

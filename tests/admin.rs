@@ -1,0 +1,402 @@
+//! Administering a whole node over real sockets, driven by hand-made frames: settings that are in
+//! force at once and stay, the cluster as a single node describes it, questions that make no sense.
+
+use ringmain::base::ids::TopicId;
+use ringmain::config::{ServeArgs, Settings};
+use ringmain::io::Notifier;
+use ringmain::node::{self, NodeError, Totals};
+use ringmain::protocol::api::ApiKey;
+use ringmain::protocol::batch::BatchBuilder;
+use ringmain::protocol::compression::Codec;
+use ringmain::protocol::error::ErrorCode;
+use ringmain::protocol::header::{decode_response, encode_request};
+use ringmain::protocol::messages::Request;
+use ringmain::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use ringmain::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use ringmain::protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
+use ringmain::protocol::messages::describe_cluster::DescribeClusterRequest;
+use ringmain::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use ringmain::protocol::messages::describe_quorum::{
+    DescribeQuorumRequest, PartitionDataRequest, TopicDataRequest,
+};
+use ringmain::protocol::messages::describe_topic_partitions::{
+    CursorRequest, DescribeTopicPartitionsRequest, TopicRequest,
+};
+use ringmain::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
+use ringmain::protocol::messages::find_coordinator::FindCoordinatorRequest;
+use ringmain::protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use ringmain::protocol::messages::list_config_resources::ListConfigResourcesRequest;
+use ringmain::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use ringmain::protocol::messages::produce::{
+    PartitionProduceData, ProduceRequest, TopicProduceData,
+};
+use ringmain::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
+use ringmain::protocol::record::NewRecord;
+use ringmain::protocol::wire::Records;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A wait that never ends is a failed test, not a hung one.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Kafka's numbers of what has settings.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
+/// Kafka's numbers for setting a value and for going back to the default.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+/// A node in this process, on as many shards as the machine has cores.
+struct Node {
+    address: SocketAddr,
+    stop: Notifier,
+    thread: JoinHandle<Result<Totals, NodeError>>,
+}
+
+impl Node {
+    fn start(dir: &Path, advertise: Option<&str>) -> Node {
+        let args = ServeArgs {
+            data_dir: Some(dir.to_path_buf()),
+            listen: Some("127.0.0.1:0".to_owned()),
+            advertise: advertise.map(str::to_owned),
+            memory: Some("512M".to_owned()),
+            set: vec!["offsets.topic.num.partitions=2".to_owned()],
+            ..ServeArgs::default()
+        };
+        let settings = Settings::load(&args).expect("right settings");
+        let stop = Notifier::new();
+        let (ready, is_ready) = mpsc::channel();
+        let on_stop = stop.clone();
+        let thread = thread::spawn(move || {
+            node::run(settings, on_stop, move |it| ready.send(it.address).expect("test waits"))
+        });
+        let address = is_ready.recv().expect("the node starts");
+        Node { address, stop, thread }
+    }
+
+    /// Stops the node; it must not have panicked anywhere.
+    fn stop(self) {
+        self.stop.notify();
+        let totals = self.thread.join().expect("no panic").expect("a clean stop");
+        assert_eq!(totals.panics, 0, "{totals:?}");
+    }
+
+    fn client(&self) -> Client {
+        let socket = TcpStream::connect(self.address).expect("the node listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+        socket.set_nodelay(true).expect("a TCP socket");
+        Client { socket, next_id: 0 }
+    }
+}
+
+fn data_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory is writable")
+}
+
+/// One connection that sends what it is told.
+struct Client {
+    socket: TcpStream,
+    next_id: i32,
+}
+
+impl Client {
+    /// The answer's frame.
+    fn call<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> Vec<u8> {
+        self.next_id += 1;
+        let encoded = encode_request(version, self.next_id, Some("test"), body);
+        self.socket.write_all(&encoded.head).expect("the node reads");
+        let mut size = [0; 4];
+        self.socket.read_exact(&mut size).expect("an answer");
+        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
+        self.socket.read_exact(&mut frame).expect("answers come whole");
+        assert_eq!(frame[..4], self.next_id.to_be_bytes(), "answers come in order");
+        frame
+    }
+
+    fn create(&mut self, name: &str, config: Option<(&str, &str)>) -> TopicId {
+        let configs = config.map(|(name, value)| CreatableTopicConfig { name, value: Some(value) });
+        let topic = CreatableTopic {
+            name,
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: configs.into_iter().collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        let frame = self.call(7, &request);
+        let (_, answer) = decode_response::<CreateTopicsRequest>(7, &frame).expect("whole");
+        assert_eq!(answer.topics[0].error_code, ErrorCode::None);
+        answer.topics[0].topic_id
+    }
+
+    /// Changes one setting; nothing as value deletes it.
+    fn alter(&mut self, kind: i8, resource: &str, name: &str, value: Option<&str>) -> ErrorCode {
+        let config_operation = if value.is_some() { SET } else { DELETE };
+        let resource = AlterConfigsResource {
+            resource_type: kind,
+            resource_name: resource,
+            configs: vec![AlterableConfig { name, config_operation, value }],
+        };
+        let request =
+            IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let frame = self.call(1, &request);
+        let (_, answer) =
+            decode_response::<IncrementalAlterConfigsRequest>(1, &frame).expect("whole");
+        answer.responses[0].error_code
+    }
+
+    /// Produces one record of so many bytes to partition 0.
+    fn produce(&mut self, topic: &str, bytes: usize) -> ErrorCode {
+        let mut builder = BatchBuilder::new(Codec::None);
+        let value = vec![b'v'; bytes];
+        builder.append(&NewRecord { value: Some(&value), ..NewRecord::default() });
+        let batch = builder.finish();
+        let partition = PartitionProduceData { index: 0, records: Records::Bytes(&batch) };
+        let data =
+            TopicProduceData { name: topic, partition_data: vec![partition], ..Default::default() };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 30_000,
+            topic_data: vec![data],
+            ..Default::default()
+        };
+        let frame = self.call(12, &request);
+        let (_, answer) = decode_response::<ProduceRequest>(12, &frame).expect("whole");
+        answer.responses[0].partition_responses[0].error_code
+    }
+
+    /// The interval that a member of the group is told when it joins.
+    fn heartbeat_interval_ms(&mut self, group_id: &str) -> i32 {
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id,
+            member_id: "member",
+            rebalance_timeout_ms: 60_000,
+            subscribed_topic_names: Some(vec!["words"]),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        };
+        // Asking for the coordinator makes the topic that groups live in.
+        let find = FindCoordinatorRequest { key: group_id, ..FindCoordinatorRequest::default() };
+        self.call(3, &find);
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < PATIENCE, "the group has no coordinator");
+            let frame = self.call(1, &request);
+            let (_, answer) =
+                decode_response::<ConsumerGroupHeartbeatRequest>(1, &frame).expect("whole");
+            match answer.error_code {
+                ErrorCode::CoordinatorLoadInProgress
+                | ErrorCode::CoordinatorNotAvailable
+                | ErrorCode::NotCoordinator => thread::sleep(Duration::from_millis(5)),
+                code => {
+                    assert_eq!(code, ErrorCode::None, "{:?}", answer.error_message);
+                    return answer.heartbeat_interval_ms;
+                }
+            }
+        }
+    }
+
+    /// Names of the resources of that type that have, or may have, settings.
+    fn configured(&mut self, kind: i8) -> Vec<String> {
+        let request = ListConfigResourcesRequest { resource_types: vec![kind] };
+        let frame = self.call(1, &request);
+        let (_, answer) = decode_response::<ListConfigResourcesRequest>(1, &frame).expect("whole");
+        assert_eq!(answer.error_code, ErrorCode::None);
+        answer.config_resources.iter().map(|found| found.resource_name.to_owned()).collect()
+    }
+}
+
+/// Goal: a broker's dynamic setting is in force at once, on every shard, and after a restart; so is
+/// a group's. Method: a limit that a batch breaks, an interval that a member is told.
+#[test]
+fn settings_are_in_force_at_once_and_stay() {
+    let dir = data_dir();
+    let mut node = Node::start(dir.path(), None);
+    let mut client = node.client();
+    client.create("words", None);
+    assert_eq!(client.produce("words", 2_000), ErrorCode::None);
+    assert_eq!(client.alter(BROKER, "", "message.max.bytes", Some("1000")), ErrorCode::None);
+    assert_eq!(client.produce("words", 2_000), ErrorCode::MessageTooLarge);
+    assert_eq!(client.alter(BROKER, "1", "message.max.bytes", Some("5000")), ErrorCode::None);
+    assert_eq!(client.produce("words", 2_000), ErrorCode::None, "the one broker's own counts");
+    assert_eq!(client.alter(TOPIC, "words", "max.message.bytes", Some("500")), ErrorCode::None);
+    assert_eq!(client.produce("words", 700), ErrorCode::MessageTooLarge, "the topic's even more");
+    let interval = "consumer.heartbeat.interval.ms";
+    assert_eq!(client.heartbeat_interval_ms("before"), 5_000);
+    assert_eq!(client.alter(GROUP, "readers", interval, Some("6000")), ErrorCode::None);
+    assert_eq!(client.heartbeat_interval_ms("readers"), 6_000);
+    assert_eq!(client.alter(GROUP, "readers", interval, Some("1")), ErrorCode::InvalidConfig);
+    assert_eq!(client.alter(CLIENT_METRICS, "m", "interval.ms", Some("100")), ErrorCode::None);
+    assert_eq!(client.alter(BROKER, "1", "node.id", Some("7")), ErrorCode::InvalidRequest);
+    node.stop();
+    node = Node::start(dir.path(), None);
+    let mut client = node.client();
+    assert_eq!(client.produce("words", 700), ErrorCode::MessageTooLarge);
+    assert_eq!(client.alter(TOPIC, "words", "max.message.bytes", None), ErrorCode::None);
+    assert_eq!(client.produce("words", 700), ErrorCode::None);
+    assert_eq!(client.alter(BROKER, "1", "message.max.bytes", None), ErrorCode::None);
+    assert_eq!(client.produce("words", 2_000), ErrorCode::MessageTooLarge);
+    assert_eq!(client.heartbeat_interval_ms("readers"), 6_000);
+    assert_eq!(client.configured(GROUP), ["readers"]);
+    assert_eq!(client.configured(CLIENT_METRICS), ["m"]);
+    assert_eq!(client.configured(BROKER), ["1"]);
+    assert_eq!(client.alter(GROUP, "readers", interval, None), ErrorCode::None);
+    assert_eq!(client.heartbeat_interval_ms("readers"), 5_000);
+    assert!(client.configured(GROUP).is_empty());
+    node.stop();
+}
+
+/// Goal: the cluster's keys answer in every version. Method: each version of each, decoded whole.
+#[test]
+fn a_single_node_describes_itself_in_every_version() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), None);
+    let mut client = node.client();
+    let id = client.create("words", None);
+    assert_eq!(client.produce("words", 100), ErrorCode::None);
+    for version in versions(ApiKey::DescribeLogDirs) {
+        let frame = client.call(version, &DescribeLogDirsRequest::default());
+        let (_, answer) =
+            decode_response::<DescribeLogDirsRequest>(version, &frame).expect("whole");
+        let [dir] = answer.results.as_slice() else { panic!("one directory: {answer:?}") };
+        let words = dir.topics.iter().find(|topic| topic.name == "words").expect("it is there");
+        assert!(words.partitions[0].partition_size > 100, "{words:?}");
+        assert_eq!(dir.total_bytes >= dir.usable_bytes && dir.total_bytes > 0, version >= 4);
+    }
+    for version in versions(ApiKey::DescribeQuorum) {
+        for (topic_name, code) in
+            [("__cluster_metadata", ErrorCode::None), ("words", ErrorCode::UnknownTopicOrPartition)]
+        {
+            let partitions = vec![PartitionDataRequest { partition_index: 0 }];
+            let topics = vec![TopicDataRequest { topic_name, partitions }];
+            let frame = client.call(version, &DescribeQuorumRequest { topics });
+            let (_, answer) =
+                decode_response::<DescribeQuorumRequest>(version, &frame).expect("whole");
+            let partition = &answer.topics[0].partitions[0];
+            assert_eq!(partition.error_code, code);
+            assert_eq!(partition.current_voters.len(), usize::from(code == ErrorCode::None));
+        }
+    }
+    for version in versions(ApiKey::ElectLeaders) {
+        let asked = vec![TopicPartitions { topic: "words", partitions: vec![0, 7, 7] }];
+        let request =
+            ElectLeadersRequest { topic_partitions: Some(asked), ..ElectLeadersRequest::default() };
+        let frame = client.call(version, &request);
+        let (_, answer) = decode_response::<ElectLeadersRequest>(version, &frame).expect("whole");
+        let results = &answer.replica_election_results[0].partition_result;
+        let codes: Vec<ErrorCode> = results.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition]);
+    }
+    for version in versions(ApiKey::UpdateFeatures) {
+        for (level, code) in [(1, ErrorCode::None), (2, ErrorCode::InvalidUpdateVersion)] {
+            let update = FeatureUpdateKey {
+                feature: "group.version",
+                max_version_level: level,
+                upgrade_type: 1,
+                allow_downgrade: false,
+            };
+            let request = UpdateFeaturesRequest {
+                feature_updates: vec![update],
+                ..UpdateFeaturesRequest::default()
+            };
+            let frame = client.call(version, &request);
+            let (_, answer) =
+                decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");
+            assert_eq!(answer.error_code, code);
+        }
+    }
+    for version in versions(ApiKey::ListConfigResources) {
+        let frame = client.call(version, &ListConfigResourcesRequest::default());
+        let (_, answer) =
+            decode_response::<ListConfigResourcesRequest>(version, &frame).expect("whole");
+        let listed = answer.config_resources.iter().any(|it| it.resource_name == "words");
+        assert_eq!(listed, version >= 1, "before, only client metrics are listed");
+    }
+    assert_ne!(id, TopicId::ZERO);
+    node.stop();
+}
+
+fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
+    let versions = key.api().versions;
+    assert!(key.api().served, "{key:?}");
+    versions.first..=versions.last
+}
+
+/// Goal: a question that makes no sense is answered, and the connection lives. Method: one of each
+/// kind, on one connection.
+#[test]
+fn nonsense_is_refused_and_the_connection_goes_on() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), None);
+    let mut client = node.client();
+    client.create("words", None);
+    client.create("kept", Some(("cleanup.policy", "compact")));
+    let nobody = MetadataRequestTopic { topic_id: TopicId::ZERO, name: None };
+    let request = MetadataRequest { topics: Some(vec![nobody]), ..MetadataRequest::default() };
+    let frame = client.call(10, &request);
+    let (_, answer) = decode_response::<MetadataRequest>(10, &frame).expect("whole");
+    assert_eq!(answer.topics[0].error_code, ErrorCode::InvalidRequest);
+    for (topic_name, partition_index) in [("words", -1), ("others", 0)] {
+        let request = DescribeTopicPartitionsRequest {
+            topics: vec![TopicRequest { name: "words" }],
+            cursor: Some(CursorRequest { topic_name, partition_index }),
+            ..DescribeTopicPartitionsRequest::default()
+        };
+        let frame = client.call(0, &request);
+        let (_, answer) =
+            decode_response::<DescribeTopicPartitionsRequest>(0, &frame).expect("whole");
+        assert_eq!(answer.topics[0].error_code, ErrorCode::InvalidRequest);
+    }
+    let latest =
+        ListOffsetsPartition { partition_index: 0, current_leader_epoch: -1, timestamp: -1 };
+    let partitions = vec![latest.clone(), latest];
+    let topics = vec![ListOffsetsTopic { name: "words", partitions }];
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
+    let frame = client.call(7, &request);
+    let (_, answer) = decode_response::<ListOffsetsRequest>(7, &frame).expect("whole");
+    let twice = answer.topics[0].partitions.iter();
+    assert!(twice.clone().all(|found| found.error_code == ErrorCode::InvalidRequest));
+    for (name, code) in [
+        ("words", ErrorCode::None),
+        ("kept", ErrorCode::PolicyViolation),
+        ("none", ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 0 }];
+        let topics = vec![DeleteRecordsTopic { name, partitions }];
+        let frame = client.call(2, &DeleteRecordsRequest { topics, timeout_ms: 30_000 });
+        let (_, answer) = decode_response::<DeleteRecordsRequest>(2, &frame).expect("whole");
+        assert_eq!(answer.topics[0].partitions[0].error_code, code, "{name}");
+    }
+    node.stop();
+}
+
+/// Goal: clients are sent where the operator says. Method: another name and port than the socket's.
+#[test]
+fn the_advertised_address_is_what_clients_are_told() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), Some("broker.example:19092"));
+    let mut client = node.client();
+    let frame = client.call(13, &MetadataRequest::default());
+    let (_, answer) = decode_response::<MetadataRequest>(13, &frame).expect("whole");
+    assert_eq!((answer.brokers[0].host, answer.brokers[0].port), ("broker.example", 19_092));
+    let request = DescribeClusterRequest { endpoint_type: 1, ..DescribeClusterRequest::default() };
+    let frame = client.call(2, &request);
+    let (_, answer) = decode_response::<DescribeClusterRequest>(2, &frame).expect("whole");
+    assert_eq!((answer.brokers[0].host, answer.brokers[0].port), ("broker.example", 19_092));
+    assert_eq!(answer.controller_id, answer.brokers[0].broker_id);
+    node.stop();
+}
