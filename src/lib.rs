@@ -153,7 +153,8 @@
 //!   `server/handlers/describe_cluster.rs`, `server/handlers/describe_topic_partitions.rs`,
 //!   `server/handlers/describe_configs.rs`, `server/handlers/list_config_resources.rs`,
 //!   `server/handlers/describe_log_dirs.rs`, `server/handlers/describe_quorum.rs`,
-//!   `server/handlers/describe_producers.rs`.
+//!   `server/handlers/describe_producers.rs`,
+//!   `server/handlers/list_partition_reassignments.rs`.
 //!   Producers that number their batches: `server/handlers/init_producer_id.rs`.
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,

@@ -35,6 +35,7 @@ use ringmain::protocol::messages::list_config_resources::ListConfigResourcesRequ
 use ringmain::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use ringmain::protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ringmain::protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
@@ -318,6 +319,12 @@ fn a_single_node_describes_itself_in_every_version() {
                 decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");
             assert_eq!(answer.error_code, code);
         }
+    }
+    for version in versions(ApiKey::ListPartitionReassignments) {
+        let frame = client.call(version, &ListPartitionReassignmentsRequest::default());
+        let (_, answer) =
+            decode_response::<ListPartitionReassignmentsRequest>(version, &frame).expect("whole");
+        assert_eq!((answer.error_code, answer.topics.len()), (ErrorCode::None, 0));
     }
     for version in versions(ApiKey::ListConfigResources) {
         let frame = client.call(version, &ListConfigResourcesRequest::default());

@@ -276,8 +276,10 @@ impl<'a> Plan<'a> {
                 nulls.join(",")
             )));
         }
-        let overrides: Overrides =
-            asked.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+        let overrides: Overrides = asked
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), trimmed(value)?)))
+            .collect();
         check_value_lengths(&overrides)?;
         settings::check_topic_overrides(&overrides, &self.layers())?;
         Ok(overrides)
@@ -515,7 +517,8 @@ impl<'a> Plan<'a> {
             .collect();
         check_changes(&changes)?;
         let before = self.overrides_of(resource);
-        let set = changes.into_iter().filter_map(|change| Some((change.name, change.value?)));
+        let set = changes.into_iter();
+        let set = set.filter_map(|change| Some((change.name, trimmed(&change.value)?)));
         self.replace_overrides(resource, &before, &set.collect())
     }
 
@@ -541,7 +544,7 @@ impl<'a> Plan<'a> {
         let value = change.value.as_deref().unwrap_or("");
         let appends = change.verb == SettingVerb::Append;
         match change.verb {
-            SettingVerb::Set => drop(overrides.insert(name.clone(), value.to_owned())),
+            SettingVerb::Set => drop(overrides.insert(name.clone(), value.trim().to_owned())),
             SettingVerb::Delete => drop(overrides.remove(name)),
             SettingVerb::Append | SettingVerb::Subtract => {
                 let inherited = self.inherited_list(resource, name, appends)?;
@@ -639,6 +642,11 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
+}
+
+/// A value as Kafka reads and shows it: without the spaces around it.
+fn trimmed(value: &Option<String>) -> Option<String> {
+    value.as_ref().map(|value| value.trim().to_owned())
 }
 
 fn not_a_list(name: &str, appends: bool) -> String {

@@ -95,7 +95,7 @@ pub const TABLE: &[Api] = &[
     row(ApiKey::DeleteGroups, "DeleteGroups", 0, 3, Some(2), SERVED),
     row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, Some(2), SERVED),
     row(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, Some(1), SERVED),
-    row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, Some(0), CODED),
+    row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, Some(0), SERVED),
     row(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, None, SERVED),
     row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, Some(0), SERVED),
     row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, Some(0), SERVED),

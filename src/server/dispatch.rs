@@ -186,6 +186,9 @@ impl AloneRequest {
             ApiKey::InitProducerId => handlers::init_producer_id::handle(&request).await?,
             ApiKey::DescribeQuorum => handlers::describe_quorum::handle(&request).await?,
             ApiKey::ElectLeaders => handlers::elect_leaders::handle(&request)?,
+            ApiKey::ListPartitionReassignments => {
+                handlers::list_partition_reassignments::handle(&request)?
+            }
             ApiKey::UpdateFeatures => handlers::update_features::handle(&request)?,
             ApiKey::ListConfigResources => handlers::list_config_resources::handle(&request)?,
             ApiKey::DescribeCluster => handlers::describe_cluster::handle(&request)?,

@@ -69,7 +69,9 @@ async fn offset(shard: &Rc<Shard>, part: &OffsetPart) -> Result<FoundOffset, Fet
         OffsetQuery::Latest => Some(plain(replica.high_watermark(), current)),
         OffsetQuery::Earliest => {
             let start = log.start_offset();
-            Some(plain(start, log.epoch_of(start)))
+            // A leader's epoch begins at its log's end, be it that no record has it yet.
+            let epoch = log.epoch_of(start);
+            Some(plain(start, if epoch == LeaderEpoch::UNKNOWN { current } else { epoch }))
         }
         OffsetQuery::MaxTimestamp => log.max_timestamp_offset().await?.map(FoundOffset::from),
         OffsetQuery::AtOrAfter(timestamp) => {

@@ -179,6 +179,9 @@ public final class AdminCheck {
                 + "other than ASCII alphanumerics, '.', '_' and '-'",
                 () -> set(Type.TOPIC, "a b", "retention.ms", "1"));
         says(OK, () -> alter(Type.TOPIC, topic, op(OpType.DELETE, "no.such", "")));
+        says(OK, () -> set(Type.TOPIC, topic, "delete.retention.ms", " 5 "));
+        equal(value(Type.TOPIC, topic, "delete.retention.ms"), "5", "a value between spaces");
+        says(OK, () -> alter(Type.TOPIC, topic, op(OpType.DELETE, "delete.retention.ms", "")));
         var dry = new AlterConfigsOptions().validateOnly(true);
         var resource = new ConfigResource(Type.TOPIC, topic);
         var change = Map.of(resource,
@@ -439,6 +442,7 @@ public final class AdminCheck {
                     + none.topic(), type + " of a topic that is not there");
         }
         equal(admin.electLeaders(ElectionType.PREFERRED, null).partitions().get(), Map.of(), "all");
+        equal(admin.listPartitionReassignments().reassignments().get(), Map.of(), "on the move");
     }
 
     private void features() throws Exception {
