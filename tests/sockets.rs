@@ -319,7 +319,7 @@ fn malformed_bodies_end_a_connection_at_most() {
     let dir = data_dir();
     let node = Node::start(dir.path());
     node.client().create("words", 2);
-    for api in TABLE.iter().filter(|api| api.served) {
+    for api in TABLE {
         for version in api.versions.first..=api.versions.last {
             for round in 0..12 {
                 let mut frame = api.key.number().to_be_bytes().to_vec();

@@ -1,8 +1,7 @@
 //! The keys that exist here, with their versions: the one table that everything derives from.
 //!
 //! Decoding, the headers' versions and what ApiVersions advertises all read [`TABLE`], so the codec
-//! and the advertisement can't disagree. A key is [`Api::served`] once the broker has a handler for
-//! it.
+//! and the advertisement can't disagree. Every key that has a codec has a handler.
 
 use super::schema::Span;
 use super::wire::Version;
@@ -60,51 +59,46 @@ pub struct Api {
     pub advertised: Span,
     /// First version with compact encodings and tagged fields.
     pub flexible_from: Option<i16>,
-    /// Whether the broker answers it today; other rows are for clients and for parts to come.
-    pub served: bool,
 }
-
-const SERVED: bool = true;
-const CODED: bool = false;
 
 /// Every key with a codec, by number: Kafka 4.4's ranges.
 pub const TABLE: &[Api] = &[
-    row(ApiKey::Produce, "Produce", 3, 13, Some(9), SERVED),
-    row(ApiKey::Fetch, "Fetch", 4, 18, Some(12), SERVED),
-    row(ApiKey::ListOffsets, "ListOffsets", 1, 11, Some(6), SERVED),
-    row(ApiKey::Metadata, "Metadata", 0, 13, Some(9), SERVED),
-    row(ApiKey::OffsetCommit, "OffsetCommit", 2, 10, Some(8), SERVED),
-    row(ApiKey::OffsetFetch, "OffsetFetch", 1, 10, Some(6), SERVED),
-    row(ApiKey::FindCoordinator, "FindCoordinator", 0, 6, Some(3), SERVED),
-    row(ApiKey::JoinGroup, "JoinGroup", 0, 9, Some(6), SERVED),
-    row(ApiKey::Heartbeat, "Heartbeat", 0, 4, Some(4), SERVED),
-    row(ApiKey::LeaveGroup, "LeaveGroup", 0, 5, Some(4), SERVED),
-    row(ApiKey::SyncGroup, "SyncGroup", 0, 5, Some(4), SERVED),
-    row(ApiKey::DescribeGroups, "DescribeGroups", 0, 6, Some(5), SERVED),
-    row(ApiKey::ListGroups, "ListGroups", 0, 5, Some(3), SERVED),
-    row(ApiKey::ApiVersions, "ApiVersions", 0, 5, Some(3), SERVED),
-    row(ApiKey::CreateTopics, "CreateTopics", 2, 7, Some(5), SERVED),
-    row(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, Some(4), SERVED),
-    row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, Some(2), SERVED),
-    row(ApiKey::InitProducerId, "InitProducerId", 0, 6, Some(2), SERVED),
-    row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, Some(4), SERVED),
-    row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, Some(4), SERVED),
-    row(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, Some(2), SERVED),
-    row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 5, Some(2), SERVED),
-    row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, Some(2), SERVED),
-    row(ApiKey::DeleteGroups, "DeleteGroups", 0, 3, Some(2), SERVED),
-    row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, Some(2), SERVED),
-    row(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, Some(1), SERVED),
-    row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, Some(0), SERVED),
-    row(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, None, SERVED),
-    row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, Some(0), SERVED),
-    row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, Some(0), SERVED),
-    row(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, Some(0), SERVED),
-    row(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, Some(0), SERVED),
-    row(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, Some(0), SERVED),
-    row(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1, Some(0), SERVED),
-    row(ApiKey::ListConfigResources, "ListConfigResources", 0, 1, Some(0), SERVED),
-    row(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0, Some(0), SERVED),
+    row(ApiKey::Produce, "Produce", 3, 13, Some(9)),
+    row(ApiKey::Fetch, "Fetch", 4, 18, Some(12)),
+    row(ApiKey::ListOffsets, "ListOffsets", 1, 11, Some(6)),
+    row(ApiKey::Metadata, "Metadata", 0, 13, Some(9)),
+    row(ApiKey::OffsetCommit, "OffsetCommit", 2, 10, Some(8)),
+    row(ApiKey::OffsetFetch, "OffsetFetch", 1, 10, Some(6)),
+    row(ApiKey::FindCoordinator, "FindCoordinator", 0, 6, Some(3)),
+    row(ApiKey::JoinGroup, "JoinGroup", 0, 9, Some(6)),
+    row(ApiKey::Heartbeat, "Heartbeat", 0, 4, Some(4)),
+    row(ApiKey::LeaveGroup, "LeaveGroup", 0, 5, Some(4)),
+    row(ApiKey::SyncGroup, "SyncGroup", 0, 5, Some(4)),
+    row(ApiKey::DescribeGroups, "DescribeGroups", 0, 6, Some(5)),
+    row(ApiKey::ListGroups, "ListGroups", 0, 5, Some(3)),
+    row(ApiKey::ApiVersions, "ApiVersions", 0, 5, Some(3)),
+    row(ApiKey::CreateTopics, "CreateTopics", 2, 7, Some(5)),
+    row(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, Some(4)),
+    row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, Some(2)),
+    row(ApiKey::InitProducerId, "InitProducerId", 0, 6, Some(2)),
+    row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, Some(4)),
+    row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, Some(4)),
+    row(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, Some(2)),
+    row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 5, Some(2)),
+    row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, Some(2)),
+    row(ApiKey::DeleteGroups, "DeleteGroups", 0, 3, Some(2)),
+    row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, Some(2)),
+    row(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, Some(1)),
+    row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, Some(0)),
+    row(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, None),
+    row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, Some(0)),
+    row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, Some(0)),
+    row(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, Some(0)),
+    row(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, Some(0)),
+    row(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, Some(0)),
+    row(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1, Some(0)),
+    row(ApiKey::ListConfigResources, "ListConfigResources", 0, 1, Some(0)),
+    row(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0, Some(0)),
 ];
 
 const fn row(
@@ -113,7 +107,6 @@ const fn row(
     first: i16,
     last: i16,
     flexible_from: Option<i16>,
-    served: bool,
 ) -> Api {
     let versions = Span { first, last };
     let advertised = match key {
@@ -124,7 +117,7 @@ const fn row(
         ApiKey::InitProducerId => Span { first, last: 5 },
         _ => versions,
     };
-    Api { key, name, versions, advertised, flexible_from, served }
+    Api { key, name, versions, advertised, flexible_from }
 }
 
 impl ApiKey {
@@ -171,9 +164,9 @@ impl Api {
     }
 }
 
-/// What ApiVersions answers: each served key with the versions it may be asked in.
+/// What ApiVersions answers: each key with the versions it may be asked in.
 pub fn advertised() -> impl Iterator<Item = (ApiKey, Span)> {
-    TABLE.iter().filter(|api| api.served).map(|api| (api.key, api.advertised))
+    TABLE.iter().map(|api| (api.key, api.advertised))
 }
 
 #[cfg(test)]

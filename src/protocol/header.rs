@@ -36,7 +36,7 @@ pub enum HeaderError {
 /// Splits a request frame (without its size) into its header and its body.
 ///
 /// # Errors
-/// See [`HeaderError`]. Whether a key is served is for the caller to check.
+/// See [`HeaderError`].
 pub fn decode_request_header(frame: &[u8]) -> Result<(RequestHeader<'_>, &[u8]), HeaderError> {
     let mut reader = Reader::new(frame);
     let key = i16::read(&mut reader, PLAIN)?;

@@ -80,9 +80,6 @@ pub fn begin(server: &Rc<Server>, peer: IpAddr, frame: Slice) -> Result<Way, Ref
         body_start: frame.len() - body.len(),
         frame: frame.clone(),
     };
-    if !request.api.served {
-        return Err(Refused::NotServed { api: request.api });
-    }
     Ok(match request.api.key {
         ApiKey::Produce | ApiKey::Fetch | ApiKey::OffsetCommit => Way::Pipelined(request),
         _ => Way::Alone(AloneRequest(request)),
