@@ -294,8 +294,7 @@ fn a_single_node_describes_itself_in_every_version() {
     }
     for version in versions(ApiKey::ElectLeaders) {
         let asked = vec![TopicPartitions { topic: "words", partitions: vec![0, 7, 7] }];
-        let request =
-            ElectLeadersRequest { topic_partitions: Some(asked), ..ElectLeadersRequest::default() };
+        let request = ElectLeadersRequest { topic_partitions: Some(asked), ..Default::default() };
         let frame = client.call(version, &request);
         let (_, answer) = decode_response::<ElectLeadersRequest>(version, &frame).expect("whole");
         let results = &answer.replica_election_results[0].partition_result;
@@ -310,10 +309,8 @@ fn a_single_node_describes_itself_in_every_version() {
                 upgrade_type: 1,
                 allow_downgrade: false,
             };
-            let request = UpdateFeaturesRequest {
-                feature_updates: vec![update],
-                ..UpdateFeaturesRequest::default()
-            };
+            let feature_updates = vec![update];
+            let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
             let frame = client.call(version, &request);
             let (_, answer) =
                 decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");

@@ -6,7 +6,7 @@ use crate::protocol::messages::list_partition_reassignments::{
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
 
-/// Answers that nothing is under way, whatever is asked for: as Kafka, which leaves out what is not.
+/// Answers that nothing is under way, whatever is asked for: Kafka, too, leaves out what is not.
 pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     let _: ListPartitionReassignmentsRequest = request.decode()?;
     Ok(request.encode(&ListPartitionReassignmentsResponse::default()))
