@@ -1,5 +1,7 @@
 """Jars from Maven, one folder for each set of them that java/ has a pom of; kept between runs."""
 
+import shutil
+
 from harness import BUILD, BUILD_SECONDS_MAX, CLIENTS, run
 
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -19,12 +21,15 @@ def jars(name):
     return f"{folder}/*"
 
 
-def classes(name, sources, more_jars=()):
-    """Compiles `sources` on that class path and returns the whole class path to run them with."""
-    class_path = ":".join([jars(name), *more_jars])
-    folder = BUILD / "java" / name / "classes"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.rglob("*.class"):
-        stale.unlink()
-    run(["javac", "-proc:none", "-Xlint:-options", "-d", folder, "-cp", class_path, *sources])
-    return f"{class_path}:{folder}"
+def program(name, folders):
+    """Compiles java/`folders`[0]/Client.java and what it uses, looked for in all of these folders,
+    against the jars of that name; returns the command that runs it."""
+    class_path = jars(name)
+    classes = BUILD / "java" / name / "classes"
+    shutil.rmtree(classes, ignore_errors=True)
+    classes.mkdir(parents=True)
+    sources = [CLIENTS / "java" / folder for folder in folders]
+    run(["javac", "-proc:none", "-nowarn", "-d", classes, "-cp", class_path, "-sourcepath",
+         ":".join(map(str, sources)), sources[0] / "Client.java"])
+    # One garbage collector thread: the broker has the same two cores.
+    return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{class_path}:{classes}", "Client"]
