@@ -8,6 +8,7 @@ MODULES = [
     "kafka_tools",
     "kafka_clients",
     "kafka_admin",
+    "go_clients",
     "rskafka",
     "confluent_kafka",
     "aiokafka",
