@@ -9,6 +9,7 @@ MODULES = [
     "kafka_clients",
     "kafka_admin",
     "go_clients",
+    "node_clients",
     "rskafka",
     "confluent_kafka",
     "aiokafka",
