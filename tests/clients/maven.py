@@ -21,6 +21,17 @@ def jars(name):
     return f"{folder}/*"
 
 
+def classes(name, sources, more_jars=()):
+    """Compiles `sources` on that class path and returns the whole class path to run them with."""
+    class_path = ":".join([jars(name), *more_jars])
+    folder = BUILD / "java" / name / "classes"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.rglob("*.class"):
+        stale.unlink()
+    run(["javac", "-proc:none", "-Xlint:-options", "-d", folder, "-cp", class_path, *sources])
+    return f"{class_path}:{folder}"
+
+
 def program(name, folders):
     """Compiles java/`folders`[0]/Client.java and what it uses, looked for in all of these folders,
     against the jars of that name; returns the command that runs it."""
