@@ -41,6 +41,8 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 const POLLED_OPERATIONS_MAX: usize = 2;
 /// How long it polls: a little more than a write and a flush of a fast disk take.
 const POLL_TIME_MAX: Duration = Duration::from_micros(200);
+/// How soon after an answer the next request of a client that waits for each comes.
+const FOLLOW_TIME_MAX: Duration = Duration::from_micros(100);
 /// Looks, of some nanoseconds each, between two offers of the core to others.
 const POLLS_BETWEEN_YIELDS_COUNT: usize = 8;
 /// How long sends may go on when a shard ends.
@@ -64,6 +66,8 @@ pub(super) struct Shard {
     pool: Arc<Pool>,
     blocking_count: Arc<AtomicUsize>,
     stopping: Cell<bool>,
+    polled_file: Cell<bool>, // since the last sleep
+    is_followed: Cell<bool>, // the last answer, soon, by a request
 }
 
 /// Takes a task out of the shard's list when it ends, in whatever way.
@@ -99,6 +103,8 @@ impl Shard {
             pool,
             blocking_count: Arc::default(),
             stopping: Cell::new(false),
+            polled_file: Cell::new(false),
+            is_followed: Cell::new(false),
         });
         shard.spawn(shard.clone().keep_memory_small());
         Ok(shard)
@@ -130,8 +136,27 @@ impl Shard {
 
     /// Submits, and sleeps until a completion, a ring of the bell or a timer.
     fn park(&self) {
-        if self.poll_lone_file() {
-            return;
+        let began = self.clock.monotonic();
+        let answered = match self.ring.live_count(OnDrop::Finish) {
+            0 if self.polled_file.get() => {
+                self.ring.turn(); // the answer's own completion is no request
+                if self.tasks.is_due() {
+                    return;
+                }
+                self.polled_file.set(false);
+                true
+            }
+            1..=POLLED_OPERATIONS_MAX => {
+                self.polled_file.set(true);
+                if self.poll_until(began + POLL_TIME_MAX) {
+                    return;
+                }
+                false
+            }
+            _ => false,
+        };
+        if answered && self.is_followed.get() && self.poll_until(began + FOLLOW_TIME_MAX) {
+            return self.polled_file.set(true);
         }
         let bell = &self.watch.bell;
         bell.fall_asleep();
@@ -142,17 +167,17 @@ impl Shard {
         let deadline = self.timers.next_deadline();
         let time = deadline.map(|deadline| deadline.saturating_sub(self.clock.monotonic()));
         self.ring.wait(time, || bell.wake_up());
+        if answered {
+            self.is_followed.set(self.clock.monotonic() - began < FOLLOW_TIME_MAX);
+        }
     }
 
-    /// Stays awake for a lone file operation, as it ends within less time than a thread's way into
-    /// sleep and back takes; returns whether there is something to do. Whoever else wants the core
+    /// Stays awake for what comes sooner than a thread falls asleep and wakes: the end of a
+    /// lone file operation, and the next request of a client that waits for each answer (it does if
+    /// it did the last time). Returns whether there is something to do. Whoever else wants the core
     /// gets it, the kernel's own workers first of all.
-    fn poll_lone_file(&self) -> bool {
-        if !(1..=POLLED_OPERATIONS_MAX).contains(&self.ring.live_count(OnDrop::Finish)) {
-            return false;
-        }
+    fn poll_until(&self, until: Duration) -> bool {
         self.ring.turn();
-        let until = self.clock.monotonic() + POLL_TIME_MAX;
         loop {
             for _ in 0..POLLS_BETWEEN_YIELDS_COUNT {
                 if self.ring.has_completions() {
