@@ -71,11 +71,13 @@ async fn write_segment(
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
     let through = log.committer.flush_file();
+    let submitted = log.committer.submitting();
     match through.filter(|through| prepared && file.is_flushed_by(through)) {
         Some(through) if linked => file.write_and_sync_through(from, gather, &through).await?,
         _ if linked => file.write_and_sync(from, gather).await?,
         _ => file.write_at(from, gather).await?,
     }
+    drop(submitted);
     let pending = Pending {
         log: log.clone(),
         segment: segment.clone(),
