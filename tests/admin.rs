@@ -1,20 +1,17 @@
 //! Administering a whole node over real sockets, driven by hand-made frames: settings that are in
 //! force at once and stay, the cluster as a single node describes it, questions that make no sense.
 
+mod harness;
+
+use harness::{Client, Node, PATIENCE, data_dir, serve_args};
 use ringmain::base::ids::TopicId;
-use ringmain::config::{ServeArgs, Settings};
-use ringmain::io::Notifier;
-use ringmain::node::{self, NodeError, Totals};
+use ringmain::config::ServeArgs;
 use ringmain::protocol::api::ApiKey;
 use ringmain::protocol::batch::BatchBuilder;
 use ringmain::protocol::compression::Codec;
 use ringmain::protocol::error::ErrorCode;
-use ringmain::protocol::header::{decode_response, encode_request};
-use ringmain::protocol::messages::Request;
+use ringmain::protocol::header::decode_response;
 use ringmain::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
-use ringmain::protocol::messages::create_topics::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-};
 use ringmain::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -37,21 +34,11 @@ use ringmain::protocol::messages::list_offsets::{
 };
 use ringmain::protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use ringmain::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, TopicProduceData,
-};
 use ringmain::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ringmain::protocol::record::NewRecord;
-use ringmain::protocol::wire::Records;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread::{self};
 use std::time::{Duration, Instant};
 
-/// A wait that never ends is a failed test, not a hung one.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Kafka's numbers of what has settings.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -61,89 +48,10 @@ const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
-/// A node in this process, on as many shards as the machine has cores.
-struct Node {
-    address: SocketAddr,
-    stop: Notifier,
-    thread: JoinHandle<Result<Totals, NodeError>>,
-}
-
-impl Node {
-    fn start(dir: &Path, advertise: Option<&str>) -> Node {
-        let args = ServeArgs {
-            data_dir: Some(dir.to_path_buf()),
-            listen: Some("127.0.0.1:0".to_owned()),
-            advertise: advertise.map(str::to_owned),
-            memory: Some("512M".to_owned()),
-            set: vec!["offsets.topic.num.partitions=2".to_owned()],
-            ..ServeArgs::default()
-        };
-        let settings = Settings::load(&args).expect("right settings");
-        let stop = Notifier::new();
-        let (ready, is_ready) = mpsc::channel();
-        let on_stop = stop.clone();
-        let thread = thread::spawn(move || {
-            node::run(settings, on_stop, move |it| ready.send(it.address).expect("test waits"))
-        });
-        let address = is_ready.recv().expect("the node starts");
-        Node { address, stop, thread }
-    }
-
-    /// Stops the node; it must not have panicked anywhere.
-    fn stop(self) {
-        self.stop.notify();
-        let totals = self.thread.join().expect("no panic").expect("a clean stop");
-        assert_eq!(totals.panics, 0, "{totals:?}");
-    }
-
-    fn client(&self) -> Client {
-        let socket = TcpStream::connect(self.address).expect("the node listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        socket.set_nodelay(true).expect("a TCP socket");
-        Client { socket, next_id: 0 }
-    }
-}
-
-fn data_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory is writable")
-}
-
-/// One connection that sends what it is told.
-struct Client {
-    socket: TcpStream,
-    next_id: i32,
-}
+/// Settings of the nodes here.
+const SETTINGS: &[&str] = &["offsets.topic.num.partitions=2"];
 
 impl Client {
-    /// The answer's frame.
-    fn call<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> Vec<u8> {
-        self.next_id += 1;
-        let encoded = encode_request(version, self.next_id, Some("test"), body);
-        self.socket.write_all(&encoded.head).expect("the node reads");
-        let mut size = [0; 4];
-        self.socket.read_exact(&mut size).expect("an answer");
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
-        self.socket.read_exact(&mut frame).expect("answers come whole");
-        assert_eq!(frame[..4], self.next_id.to_be_bytes(), "answers come in order");
-        frame
-    }
-
-    fn create(&mut self, name: &str, config: Option<(&str, &str)>) -> TopicId {
-        let configs = config.map(|(name, value)| CreatableTopicConfig { name, value: Some(value) });
-        let topic = CreatableTopic {
-            name,
-            num_partitions: 1,
-            replication_factor: 1,
-            configs: configs.into_iter().collect(),
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-        let frame = self.call(7, &request);
-        let (_, answer) = decode_response::<CreateTopicsRequest>(7, &frame).expect("whole");
-        assert_eq!(answer.topics[0].error_code, ErrorCode::None);
-        answer.topics[0].topic_id
-    }
-
     /// Changes one setting; nothing as value deletes it.
     fn alter(&mut self, kind: i8, resource: &str, name: &str, value: Option<&str>) -> ErrorCode {
         let config_operation = if value.is_some() { SET } else { DELETE };
@@ -161,23 +69,11 @@ impl Client {
     }
 
     /// Produces one record of so many bytes to partition 0.
-    fn produce(&mut self, topic: &str, bytes: usize) -> ErrorCode {
+    fn produce_bytes(&mut self, topic: &str, bytes: usize) -> ErrorCode {
         let mut builder = BatchBuilder::new(Codec::None);
         let value = vec![b'v'; bytes];
         builder.append(&NewRecord { value: Some(&value), ..NewRecord::default() });
-        let batch = builder.finish();
-        let partition = PartitionProduceData { index: 0, records: Records::Bytes(&batch) };
-        let data =
-            TopicProduceData { name: topic, partition_data: vec![partition], ..Default::default() };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 30_000,
-            topic_data: vec![data],
-            ..Default::default()
-        };
-        let frame = self.call(12, &request);
-        let (_, answer) = decode_response::<ProduceRequest>(12, &frame).expect("whole");
-        answer.responses[0].partition_responses[0].error_code
+        self.produce(topic, 0, &builder.finish()).0
     }
 
     /// The interval that a member of the group is told when it joins.
@@ -226,16 +122,24 @@ impl Client {
 #[test]
 fn settings_are_in_force_at_once_and_stay() {
     let dir = data_dir();
-    let mut node = Node::start(dir.path(), None);
+    let mut node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    client.create("words", None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::None);
+    client.create("words", 1, &[]);
+    assert_eq!(client.produce_bytes("words", 2_000), ErrorCode::None);
     assert_eq!(client.alter(BROKER, "", "message.max.bytes", Some("1000")), ErrorCode::None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::MessageTooLarge);
+    assert_eq!(client.produce_bytes("words", 2_000), ErrorCode::MessageTooLarge);
     assert_eq!(client.alter(BROKER, "1", "message.max.bytes", Some("5000")), ErrorCode::None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::None, "the one broker's own counts");
+    assert_eq!(
+        client.produce_bytes("words", 2_000),
+        ErrorCode::None,
+        "the one broker's own counts"
+    );
     assert_eq!(client.alter(TOPIC, "words", "max.message.bytes", Some("500")), ErrorCode::None);
-    assert_eq!(client.produce("words", 700), ErrorCode::MessageTooLarge, "the topic's even more");
+    assert_eq!(
+        client.produce_bytes("words", 700),
+        ErrorCode::MessageTooLarge,
+        "the topic's even more"
+    );
     let interval = "consumer.heartbeat.interval.ms";
     assert_eq!(client.heartbeat_interval_ms("before"), 5_000);
     assert_eq!(client.alter(GROUP, "readers", interval, Some("6000")), ErrorCode::None);
@@ -244,13 +148,13 @@ fn settings_are_in_force_at_once_and_stay() {
     assert_eq!(client.alter(CLIENT_METRICS, "m", "interval.ms", Some("100")), ErrorCode::None);
     assert_eq!(client.alter(BROKER, "1", "node.id", Some("7")), ErrorCode::InvalidRequest);
     node.stop();
-    node = Node::start(dir.path(), None);
+    node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    assert_eq!(client.produce("words", 700), ErrorCode::MessageTooLarge);
+    assert_eq!(client.produce_bytes("words", 700), ErrorCode::MessageTooLarge);
     assert_eq!(client.alter(TOPIC, "words", "max.message.bytes", None), ErrorCode::None);
-    assert_eq!(client.produce("words", 700), ErrorCode::None);
+    assert_eq!(client.produce_bytes("words", 700), ErrorCode::None);
     assert_eq!(client.alter(BROKER, "1", "message.max.bytes", None), ErrorCode::None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::MessageTooLarge);
+    assert_eq!(client.produce_bytes("words", 2_000), ErrorCode::MessageTooLarge);
     assert_eq!(client.heartbeat_interval_ms("readers"), 6_000);
     assert_eq!(client.configured(GROUP), ["readers"]);
     assert_eq!(client.configured(CLIENT_METRICS), ["m"]);
@@ -265,10 +169,10 @@ fn settings_are_in_force_at_once_and_stay() {
 #[test]
 fn a_single_node_describes_itself_in_every_version() {
     let dir = data_dir();
-    let node = Node::start(dir.path(), None);
+    let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    let id = client.create("words", None);
-    assert_eq!(client.produce("words", 100), ErrorCode::None);
+    let id = client.create("words", 1, &[]);
+    assert_eq!(client.produce_bytes("words", 100), ErrorCode::None);
     for version in versions(ApiKey::DescribeLogDirs) {
         let frame = client.call(version, &DescribeLogDirsRequest::default());
         let (_, answer) =
@@ -344,10 +248,10 @@ fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
 #[test]
 fn nonsense_is_refused_and_the_connection_goes_on() {
     let dir = data_dir();
-    let node = Node::start(dir.path(), None);
+    let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    client.create("words", None);
-    client.create("kept", Some(("cleanup.policy", "compact")));
+    client.create("words", 1, &[]);
+    client.create("kept", 1, &[("cleanup.policy", "compact")]);
     let nobody = MetadataRequestTopic { topic_id: TopicId::ZERO, name: None };
     let request = MetadataRequest { topics: Some(vec![nobody]), ..MetadataRequest::default() };
     let frame = client.call(10, &request);
@@ -391,7 +295,9 @@ fn nonsense_is_refused_and_the_connection_goes_on() {
 #[test]
 fn the_advertised_address_is_what_clients_are_told() {
     let dir = data_dir();
-    let node = Node::start(dir.path(), Some("broker.example:19092"));
+    let advertise = Some("broker.example:19092".to_owned());
+    let node = Node::try_start(&ServeArgs { advertise, ..serve_args(dir.path(), SETTINGS) });
+    let node = node.expect("the node starts");
     let mut client = node.client();
     let frame = client.call(13, &MetadataRequest::default());
     let (_, answer) = decode_response::<MetadataRequest>(13, &frame).expect("whole");
