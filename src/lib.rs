@@ -34,6 +34,7 @@
 //! - `protocol/batch.rs`: the record batch as a view, its patches, its builder.
 //!   `protocol/record.rs`: the records inside. `protocol/compression.rs`: the codecs.
 //! - `protocol/produce.rs`: what a broker checks of a batch before it appends it.
+//!   `protocol/recompression.rs`: a batch in another codec.
 //! - `protocol/subscription.rs`: what consumers of the classic protocol tell each other.
 //! - `protocol/messages/`: a file a request, pairs tied in its top; `protocol/messages/table.rs` is
 //!   what the tables import.
