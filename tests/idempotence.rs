@@ -119,8 +119,11 @@ fn a_repeated_batch_gets_its_first_offsets_also_after_a_kill() {
             process.start();
         }
         for (topic, sequence, answer) in sent {
+            // Of a repeated batch Kafka tells its largest timestamp, on either kind of topic.
+            let timestamp = if topic == "words" { 1_002 } else { answer.2 };
             let again = process.client().produce_timed(topic, 1, &batch(id, sequence, 3));
-            assert_eq!(again, answer, "life {life}, {topic}, {sequence}");
+            let expected = (answer.0, answer.1, timestamp);
+            assert_eq!(again, expected, "life {life}, {topic}, {sequence}");
         }
         let refused = process.client().produce_timed("words", 1, &batch(id, next + 1, 1));
         assert_eq!(refused.0, ErrorCode::OutOfOrderSequenceNumber, "life {life}");

@@ -34,7 +34,8 @@ pub type Acked = Pin<Box<dyn Future<Output = Result<(), FlushError>>>>;
 pub struct Stored {
     pub base_offset: Offset,
     pub log_start: Offset,
-    /// The broker's time, where the topic's records carry that.
+    /// The broker's time, where the topic's records carry that; of a repeated batch its largest
+    /// timestamp.
     pub log_append_time_ms: Option<i64>,
 }
 
@@ -317,7 +318,8 @@ impl Replica {
         let stored = Stored {
             base_offset: appended.base_offset,
             log_start: appended.log_start,
-            log_append_time_ms: log_append_time.then_some(appended.repeats.unwrap_or(now_ms)),
+            // Of a repeated batch Kafka tells its largest timestamp, whoever stamped it.
+            log_append_time_ms: appended.repeats.or(log_append_time.then_some(now_ms)),
         };
         Ok((stored, Box::pin(log.wait_flushed(appended.last_offset.plus(1)))))
     }
