@@ -94,15 +94,16 @@
 //! - `cluster/metadata.rs`: the image, an immutable value that shares what did not change.
 //!   `cluster/records.rs`: the records that change it, and their bytes.
 //! - `cluster/changes.rs`: what clients ask for, checked, as records or a refusal in Kafka's words;
-//!   `cluster/changes/tests.rs` has each refusal.
+//!   settings in `cluster/changes/settings.rs`. `cluster/changes/tests.rs` has each refusal.
 //! - `cluster/controller.rs`: has changes agreed on and publishes the images; on shard 0. Its
 //!   tests: `cluster/controller/tests.rs`.
 //! - `cluster/quorum.rs`: carries out raft's effects. `cluster/metadata_log.rs`: makes them durable
 //!   in files of `cluster/frames.rs`; `cluster/metadata_log/tests.rs` breaks the disk under it.
 //! - `cluster/settings/`: every setting as a row, of topics in `cluster/settings/topic.rs`, of
 //!   brokers in `cluster/settings/broker.rs`, of groups and client metrics in
-//!   `cluster/settings/named.rs`; `cluster/settings/layers.rs` says which layer wins,
-//!   `cluster/settings/values.rs` is what the program reads.
+//!   `cluster/settings/named.rs`; `cluster/settings/foreign.rs`: Kafka's that we lack;
+//!   `cluster/settings/layers.rs` says which layer wins, `cluster/settings/values.rs` is what the
+//!   program reads.
 //
 //!
 //! # `coordinator/`: consumer groups and their offsets

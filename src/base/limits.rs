@@ -44,6 +44,13 @@ pub const CONFIGURED_COUNT_MAX: usize = 10_000;
 /// Longest value of a setting, bytes: Kafka's own strings end there too.
 pub const SETTING_VALUE_BYTES_MAX: usize = 32_767;
 
+/// Longest name of a broker's setting that has no row in a table, bytes.
+pub const SETTING_NAME_BYTES_MAX: usize = 255;
+
+/// Most settings without a row in a table that are kept for one broker, and for all together: Kafka
+/// has no bound; every image holds them, at most 3 MiB.
+pub const BROKER_FOREIGN_SETTINGS_COUNT_MAX: usize = 100;
+
 /// Room that a new data directory needs, bytes: the metadata log grows by 1 MiB at a time, and each
 /// partition begins with files of its own.
 pub const NEW_DATA_DIR_BYTES_MIN: u64 = 16 * MIB as u64;
