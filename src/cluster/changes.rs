@@ -4,7 +4,7 @@
 //! Pure: an image goes in, records and a changed image come out. The texts of refusals are Kafka's.
 //! What one request asks for goes into one [`Plan`], so that it is agreed on as one entry.
 
-use super::metadata::{Broker, Image, NamedResource, Overrides, Topic};
+use super::metadata::{Broker, Image, NamedResource, OFFSETS_TOPIC, Overrides, Topic};
 use super::records::{BrokerRecord, MetadataRecord, PartitionRecord};
 use super::settings::{BrokerSettings, Layers, SettingsError, check_topic_overrides};
 use crate::base::ids::{NodeId, TopicId};
@@ -445,6 +445,13 @@ impl<'a> Plan<'a> {
     pub fn create_partitions(&mut self, more: &MorePartitions) -> Result<(), ChangeError> {
         let topic = self.named_topic(&more.topic)?;
         let present = topic.partitions.len();
+        if *topic.name == *OFFSETS_TOPIC {
+            // Kafka takes this, and groups then look for their offsets in other partitions.
+            return Err(ChangeError::InvalidPartitions(format!(
+                "The topic {OFFSETS_TOPIC} keeps its {present} partition(s): their number decides \
+                 where the offsets of a group are."
+            )));
+        }
         let wanted = usize::try_from(more.partitions_count).unwrap_or(0);
         if wanted == present {
             let text = format!("Topic already has {present} partition(s).");

@@ -417,6 +417,23 @@ fn settings_without_a_row_are_bounded() {
     assert_eq!(image.default_broker_overrides().len(), BROKER_FOREIGN_SETTINGS_COUNT_MAX);
 }
 
+/// Goal: a group stays where its offsets are. Method: more partitions for the topic of groups, and
+/// for one that is only called alike.
+#[test]
+fn the_topic_of_groups_keeps_its_number_of_partitions() {
+    let mut image = image(&[1]);
+    create(&mut image, &NewTopic { internal: true, ..named(OFFSETS_TOPIC) }).unwrap();
+    create(&mut image, &named("offsets")).unwrap();
+    let mut grow = |topic: &str| {
+        let more =
+            MorePartitions { topic: topic.to_owned(), partitions_count: 60, assignments: None };
+        changed(&mut image, &NO_LAYER, |plan| plan.create_partitions(&more))
+    };
+    assert!(matches!(grow(OFFSETS_TOPIC), Err(ChangeError::InvalidPartitions(_))));
+    assert_eq!(grow("offsets"), Ok(()));
+    assert_eq!(image.topic(OFFSETS_TOPIC).unwrap().partitions.len(), 1);
+}
+
 /// Goal: groups and client metrics are known by their settings. Method: set, refuse, delete the
 /// last.
 #[test]
