@@ -49,6 +49,8 @@
 //!   `protocol/messages/create_partitions.rs`, `protocol/messages/elect_leaders.rs`,
 //!   `protocol/messages/update_features.rs`, `protocol/messages/describe_configs.rs`,
 //!   `protocol/messages/alter_configs.rs`, `protocol/messages/incremental_alter_configs.rs`,
+//!   `protocol/messages/alter_partition_reassignments.rs`,
+//!   `protocol/messages/alter_replica_log_dirs.rs`,
 //!   `protocol/messages/list_config_resources.rs`.
 //!   Groups and producers: `protocol/messages/find_coordinator.rs`,
 //!   `protocol/messages/join_group.rs`, `protocol/messages/sync_group.rs`,
@@ -161,6 +163,8 @@
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
 //!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`,
+//!   `server/handlers/alter_partition_reassignments.rs`,
+//!   `server/handlers/alter_replica_log_dirs.rs`,
 //!   `server/handlers/update_features.rs`.
 //!   Groups, all with `server/handlers/groups.rs`: `server/handlers/find_coordinator.rs`,
 //!   `server/handlers/join_group.rs`, `server/handlers/sync_group.rs`,

@@ -11,11 +11,20 @@ use ringmain::protocol::batch::BatchBuilder;
 use ringmain::protocol::compression::Codec;
 use ringmain::protocol::error::ErrorCode;
 use ringmain::protocol::header::decode_response;
+use ringmain::protocol::messages::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
+use ringmain::protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
 use ringmain::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use ringmain::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use ringmain::protocol::messages::describe_cluster::DescribeClusterRequest;
+use ringmain::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
 use ringmain::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
 use ringmain::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, PartitionDataRequest, TopicDataRequest,
@@ -235,6 +244,91 @@ fn a_single_node_describes_itself_in_every_version() {
         assert_eq!(listed, version >= 1, "before, only client metrics are listed");
     }
     assert_ne!(id, TopicId::ZERO);
+    node.stop();
+}
+
+/// Goal: what would move replicas is answered as by a single node of Kafka's. Method: in every
+/// version each answer that there is; the codes are those of Kafka 4.4.
+#[test]
+fn replicas_stay_where_they_are_in_every_version() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    client.create("words", 1, &[]);
+    let frame = client.call(4, &DescribeLogDirsRequest::default());
+    let (_, answer) = decode_response::<DescribeLogDirsRequest>(4, &frame).expect("whole");
+    let log_dir = answer.results[0].log_dir.to_owned();
+    for version in versions(ApiKey::AlterPartitionReassignments) {
+        for (name, partition_index, replicas, code) in [
+            ("words", 0, Some(vec![1]), ErrorCode::None),
+            ("words", 0, Some(vec![2]), ErrorCode::InvalidReplicaAssignment),
+            ("words", 0, Some(vec![1, 1]), ErrorCode::InvalidReplicaAssignment),
+            ("words", 0, Some(vec![]), ErrorCode::InvalidReplicaAssignment),
+            ("words", 0, None, ErrorCode::NoReassignmentInProgress),
+            ("words", 1, Some(vec![1]), ErrorCode::UnknownTopicOrPartition),
+            ("others", 0, None, ErrorCode::UnknownTopicOrPartition),
+        ] {
+            let partitions = vec![ReassignablePartition { partition_index, replicas }];
+            let topics = vec![ReassignableTopic { name, partitions }];
+            let request = AlterPartitionReassignmentsRequest { topics, ..Default::default() };
+            let frame = client.call(version, &request);
+            let (_, answer) =
+                decode_response::<AlterPartitionReassignmentsRequest>(version, &frame)
+                    .expect("whole");
+            assert_eq!(answer.error_code, ErrorCode::None);
+            let found = &answer.responses[0].partitions[0];
+            assert_eq!((found.partition_index, found.error_code), (partition_index, code));
+        }
+    }
+    for version in versions(ApiKey::AlterReplicaLogDirs) {
+        for (path, name, index, code) in [
+            (log_dir.as_str(), "words", 0, ErrorCode::None),
+            (log_dir.as_str(), "words", 1, ErrorCode::UnknownTopicOrPartition),
+            (log_dir.as_str(), "others", 0, ErrorCode::UnknownTopicOrPartition),
+            ("/no/such", "words", 0, ErrorCode::LogDirNotFound),
+            ("/no/such", "others", 0, ErrorCode::LogDirNotFound),
+        ] {
+            let topics = vec![AlterReplicaLogDirTopic { name, partitions: vec![index] }];
+            let dirs = vec![AlterReplicaLogDir { path, topics }];
+            let frame = client.call(version, &AlterReplicaLogDirsRequest { dirs });
+            let (_, answer) =
+                decode_response::<AlterReplicaLogDirsRequest>(version, &frame).expect("whole");
+            let found = &answer.results[0].partitions[0];
+            assert_eq!((found.partition_index, found.error_code), (index, code), "{path}, {name}");
+        }
+    }
+    node.stop();
+}
+
+/// Goal: what tools set of a broker and nothing here acts on is kept as Kafka keeps it. Method: a
+/// name of Kafka's and nobody's, described before and after a restart.
+#[test]
+fn settings_that_only_kafka_has_are_kept_and_shown() {
+    let dir = data_dir();
+    let mut node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    let sasl = "sasl.kerberos.min.time.before.relogin";
+    assert_eq!(client.alter(BROKER, "1", sasl, Some("58000")), ErrorCode::None);
+    assert_eq!(client.alter(BROKER, "", sasl, Some("58000")), ErrorCode::InvalidRequest);
+    assert_eq!(client.alter(BROKER, "", "no.such", Some("secret")), ErrorCode::None);
+    for _ in 0..2 {
+        let resource = DescribeConfigsResource {
+            resource_type: BROKER,
+            resource_name: "1",
+            configuration_keys: Some(vec![sasl, "no.such"]),
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        let frame = client.call(4, &request);
+        let (_, answer) = decode_response::<DescribeConfigsRequest>(4, &frame).expect("whole");
+        let rows = answer.results[0].configs.iter();
+        let mut rows: Vec<_> =
+            rows.map(|row| (row.name, row.value, row.is_sensitive, row.config_type)).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [("no.such", None, true, 0), (sasl, Some("58000"), false, 5)]);
+        node.stop();
+        node = Node::start(dir.path(), SETTINGS);
+        client = node.client();
+    }
     node.stop();
 }
 

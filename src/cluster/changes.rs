@@ -388,24 +388,9 @@ impl<'a> Plan<'a> {
     }
 
     fn check_assignment(&self, replicas: &[NodeId], factor: usize) -> Result<(), ChangeError> {
-        let refused = |text: String| {
-            let text = format!("The manual partition assignment includes {text}");
-            Err(ChangeError::InvalidReplicaAssignment(text))
-        };
-        if replicas.is_empty() {
-            return refused("an empty replica list.".to_owned());
-        }
-        let mut seen = BTreeSet::new();
-        for id in replicas {
-            if self.image.broker(*id).is_none() {
-                return refused(format!("broker {id}, but no such broker is registered."));
-            }
-            if !seen.insert(*id) {
-                return refused(format!("the broker {id} more than once."));
-            }
-        }
+        check_replicas(&self.image, replicas)?;
         if replicas.len() != factor {
-            return refused(format!(
+            return refused_assignment(format!(
                 "a partition with {} replica(s), but this is not consistent with previous \
                  partitions, which have {factor} replica(s).",
                 replicas.len()
@@ -487,6 +472,31 @@ impl<'a> Plan<'a> {
         self.accept(MetadataRecord::PartitionsAdded { topic_id: topic.id.0, partitions });
         Ok(())
     }
+}
+
+/// Whether a partition can have these replicas.
+///
+/// # Errors
+/// [`ChangeError::InvalidReplicaAssignment`]: there are none, or one is no broker or comes twice.
+pub fn check_replicas(image: &Image, replicas: &[NodeId]) -> Result<(), ChangeError> {
+    if replicas.is_empty() {
+        return refused_assignment("an empty replica list.".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for id in replicas {
+        if image.broker(*id).is_none() {
+            return refused_assignment(format!("broker {id}, but no such broker is registered."));
+        }
+        if !seen.insert(*id) {
+            return refused_assignment(format!("the broker {id} more than once."));
+        }
+    }
+    Ok(())
+}
+
+fn refused_assignment(includes: String) -> Result<(), ChangeError> {
+    let text = format!("The manual partition assignment includes {includes}");
+    Err(ChangeError::InvalidReplicaAssignment(text))
 }
 
 /// A value as Kafka reads and shows it: without the spaces around it.
