@@ -215,9 +215,15 @@ fn a_single_node_describes_itself_in_every_version() {
         assert_eq!(codes, [ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition]);
     }
     for version in versions(ApiKey::UpdateFeatures) {
-        for (level, code) in [(1, ErrorCode::None), (2, ErrorCode::InvalidUpdateVersion)] {
+        for (feature, level, code) in [
+            ("group.version", 1, ErrorCode::None),
+            ("group.version", 2, ErrorCode::InvalidUpdateVersion),
+            ("metadata.version", 33, ErrorCode::None),
+            ("metadata.version", 32, ErrorCode::InvalidUpdateVersion),
+            ("metadata.version", 34, ErrorCode::InvalidUpdateVersion),
+        ] {
             let update = FeatureUpdateKey {
-                feature: "group.version",
+                feature,
                 max_version_level: level,
                 upgrade_type: 1,
                 allow_downgrade: false,
