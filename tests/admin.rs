@@ -214,28 +214,6 @@ fn a_single_node_describes_itself_in_every_version() {
         let codes: Vec<ErrorCode> = results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition]);
     }
-    for version in versions(ApiKey::UpdateFeatures) {
-        for (feature, level, code) in [
-            ("group.version", 1, ErrorCode::None),
-            ("group.version", 2, ErrorCode::InvalidUpdateVersion),
-            ("metadata.version", 33, ErrorCode::None),
-            ("metadata.version", 32, ErrorCode::InvalidUpdateVersion),
-            ("metadata.version", 34, ErrorCode::InvalidUpdateVersion),
-        ] {
-            let update = FeatureUpdateKey {
-                feature,
-                max_version_level: level,
-                upgrade_type: 1,
-                allow_downgrade: false,
-            };
-            let feature_updates = vec![update];
-            let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
-            let frame = client.call(version, &request);
-            let (_, answer) =
-                decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");
-            assert_eq!(answer.error_code, code);
-        }
-    }
     for version in versions(ApiKey::ListPartitionReassignments) {
         let frame = client.call(version, &ListPartitionReassignmentsRequest::default());
         let (_, answer) =
@@ -334,6 +312,38 @@ fn settings_that_only_kafka_has_are_kept_and_shown() {
         node.stop();
         node = Node::start(dir.path(), SETTINGS);
         client = node.client();
+    }
+    node.stop();
+}
+
+/// Goal: features are in force at their highest level and stay there. Method: in every version of
+/// the request levels that are, could be and cannot be.
+#[test]
+fn features_stay_at_their_highest_level() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    for version in versions(ApiKey::UpdateFeatures) {
+        for (feature, level, code) in [
+            ("group.version", 1, ErrorCode::None),
+            ("group.version", 2, ErrorCode::InvalidUpdateVersion),
+            ("metadata.version", 33, ErrorCode::None),
+            ("metadata.version", 32, ErrorCode::InvalidUpdateVersion),
+            ("metadata.version", 34, ErrorCode::InvalidUpdateVersion),
+        ] {
+            let update = FeatureUpdateKey {
+                feature,
+                max_version_level: level,
+                upgrade_type: 1,
+                allow_downgrade: false,
+            };
+            let feature_updates = vec![update];
+            let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
+            let frame = client.call(version, &request);
+            let (_, answer) =
+                decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");
+            assert_eq!(answer.error_code, code);
+        }
     }
     node.stop();
 }

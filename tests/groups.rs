@@ -3,6 +3,7 @@
 
 mod harness;
 
+use harness::groups::Who;
 use harness::{Client, Node, PATIENCE, Process, data_dir};
 use ringmain::base::ids::TopicId;
 use ringmain::coordinator::partition_of;
@@ -18,10 +19,7 @@ use ringmain::protocol::messages::consumer_group_heartbeat::{
 use ringmain::protocol::messages::delete_groups::DeleteGroupsRequest;
 use ringmain::protocol::messages::describe_groups::DescribeGroupsRequest;
 use ringmain::protocol::messages::find_coordinator::FindCoordinatorRequest;
-use ringmain::protocol::messages::heartbeat::HeartbeatRequest;
-use ringmain::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use ringmain::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
-use ringmain::protocol::messages::list_groups::ListGroupsRequest;
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ringmain::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -32,7 +30,6 @@ use ringmain::protocol::messages::offset_delete::{
 use ringmain::protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
-use ringmain::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use ringmain::protocol::record::NewRecord;
 use std::fs::{self, File};
 use std::io;
@@ -41,194 +38,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self};
+use std::thread;
 use std::time::{Duration, Instant};
-
-const JOIN: i16 = 9;
-const COMMIT: i16 = 9;
-const FETCH: i16 = 9;
 
 /// Settings of the nodes here, and of those that are killed.
 const SETTINGS: &[&str] = &["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=4"];
 const KILLED_SETTINGS: &[&str] =
     &["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=3"];
-
-/// What one answer of JoinGroup says.
-#[derive(Debug, PartialEq, Eq)]
-struct Joined {
-    code: ErrorCode,
-    generation: i32,
-    leader: String,
-    member: String,
-    members: Vec<String>,
-}
-
-impl Client {
-    /// Finds the coordinator; for the first one the topic of groups is made.
-    fn find(&mut self, group_id: &str) -> ErrorCode {
-        let request =
-            FindCoordinatorRequest { coordinator_keys: vec![group_id], ..Default::default() };
-        let frame = self.call(6, &request);
-        let (_, answer) = decode_response::<FindCoordinatorRequest>(6, &frame).expect("whole");
-        answer.coordinators[0].error_code
-    }
-
-    /// As [`Client::find`], until the groups are loaded.
-    fn find_loaded(&mut self, group_id: &str) {
-        assert_eq!(self.find(group_id), ErrorCode::None);
-        let began = Instant::now();
-        while self.fetch(group_id, "any").0 == ErrorCode::CoordinatorLoadInProgress {
-            assert!(began.elapsed() < PATIENCE, "the groups are not loaded");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn send_join(&mut self, group_id: &str, member_id: &str) {
-        let protocol = JoinGroupRequestProtocol { name: "range", metadata: b"words" };
-        let request = JoinGroupRequest {
-            group_id,
-            session_timeout_ms: 30_000,
-            rebalance_timeout_ms: 30_000,
-            member_id,
-            protocol_type: "consumer",
-            protocols: vec![protocol],
-            ..JoinGroupRequest::default()
-        };
-        self.send(JOIN, &request).expect("the node reads");
-    }
-
-    fn joined(&mut self) -> Joined {
-        let frame = self.receive().expect("an answer");
-        let (_, answer) = decode_response::<JoinGroupRequest>(JOIN, &frame).expect("whole");
-        Joined {
-            code: answer.error_code,
-            generation: answer.generation_id,
-            leader: answer.leader.to_owned(),
-            member: answer.member_id.to_owned(),
-            members: answer.members.iter().map(|member| member.member_id.to_owned()).collect(),
-        }
-    }
-
-    /// The id that a member is given before it joins (KIP-394).
-    fn member_id(&mut self, group_id: &str) -> String {
-        self.send_join(group_id, "");
-        let joined = self.joined();
-        assert_eq!(joined.code, ErrorCode::MemberIdRequired);
-        joined.member
-    }
-
-    fn send_sync(&mut self, group_id: &str, member: &str, generation: i32, all: &[(&str, &[u8])]) {
-        let assignments = all.iter();
-        let assignments = assignments
-            .map(|&(member_id, assignment)| SyncGroupRequestAssignment { member_id, assignment });
-        let request = SyncGroupRequest {
-            group_id,
-            generation_id: generation,
-            member_id: member,
-            protocol_type: Some("consumer"),
-            protocol_name: Some("range"),
-            assignments: assignments.collect(),
-            ..SyncGroupRequest::default()
-        };
-        self.send(5, &request).expect("the node reads");
-    }
-
-    fn synced(&mut self) -> (ErrorCode, Vec<u8>) {
-        let frame = self.receive().expect("an answer");
-        let (_, answer) = decode_response::<SyncGroupRequest>(5, &frame).expect("whole");
-        (answer.error_code, answer.assignment.to_vec())
-    }
-
-    fn heartbeat(&mut self, group_id: &str, member_id: &str, generation_id: i32) -> ErrorCode {
-        let request =
-            HeartbeatRequest { group_id, generation_id, member_id, group_instance_id: None };
-        let frame = self.call(4, &request);
-        let (_, answer) = decode_response::<HeartbeatRequest>(4, &frame).expect("whole");
-        answer.error_code
-    }
-
-    fn send_commit(&mut self, who: &Who<'_>, topic: &str, offset: i64) -> io::Result<()> {
-        let partition = OffsetCommitRequestPartition {
-            partition_index: 0,
-            committed_offset: offset,
-            committed_metadata: Some("note"),
-            ..OffsetCommitRequestPartition::default()
-        };
-        let topic = OffsetCommitRequestTopic {
-            name: topic,
-            partitions: vec![partition],
-            ..OffsetCommitRequestTopic::default()
-        };
-        let request = OffsetCommitRequest {
-            group_id: who.group_id,
-            generation_id_or_member_epoch: who.generation,
-            member_id: who.member_id,
-            topics: vec![topic],
-            ..OffsetCommitRequest::default()
-        };
-        self.send(COMMIT, &request)
-    }
-
-    fn committed(&mut self) -> io::Result<ErrorCode> {
-        let frame = self.receive()?;
-        let (_, answer) = decode_response::<OffsetCommitRequest>(COMMIT, &frame).expect("whole");
-        Ok(answer.topics[0].partitions[0].error_code)
-    }
-
-    fn commit(&mut self, who: &Who<'_>, topic: &str, offset: i64) -> ErrorCode {
-        self.send_commit(who, topic, offset).expect("the node reads");
-        self.committed().expect("an answer")
-    }
-
-    /// The group's code, and its offset of the topic's partition 0 with its metadata.
-    fn fetch(&mut self, group_id: &str, topic: &str) -> (ErrorCode, i64, String) {
-        let topic = OffsetFetchRequestTopics {
-            name: topic,
-            partition_indexes: vec![0],
-            ..OffsetFetchRequestTopics::default()
-        };
-        let group = OffsetFetchRequestGroup {
-            group_id,
-            topics: Some(vec![topic]),
-            ..OffsetFetchRequestGroup::default()
-        };
-        let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
-        let frame = self.call(FETCH, &request);
-        let (_, answer) = decode_response::<OffsetFetchRequest>(FETCH, &frame).expect("whole");
-        let group = &answer.groups[0];
-        let found = group.topics.first().map(|topic| &topic.partitions[0]);
-        let offset = found.map_or(-1, |found| found.committed_offset);
-        let metadata = found.and_then(|found| found.metadata).unwrap_or_default();
-        (group.error_code, offset, metadata.to_owned())
-    }
-
-    /// Groups by name, with their state.
-    fn list(&mut self, states: &[&str]) -> Vec<(String, String)> {
-        let request = ListGroupsRequest { states_filter: states.to_vec(), types_filter: vec![] };
-        let frame = self.call(5, &request);
-        let (_, answer) = decode_response::<ListGroupsRequest>(5, &frame).expect("whole");
-        assert_eq!(answer.error_code, ErrorCode::None);
-        let groups = answer.groups.iter();
-        let mut groups: Vec<_> =
-            groups.map(|group| (group.group_id.to_owned(), group.group_state.to_owned())).collect();
-        groups.sort();
-        groups
-    }
-}
-
-/// Who commits.
-struct Who<'a> {
-    group_id: &'a str,
-    member_id: &'a str,
-    generation: i32,
-}
-
-impl<'a> Who<'a> {
-    /// Somebody who is no member.
-    fn outside(group_id: &'a str) -> Who<'a> {
-        Who { group_id, member_id: "", generation: -1 }
-    }
-}
 
 /// Goal: the first question makes the topic of groups, as an internal one. Method: ask in the
 /// oldest and the newest version, for groups and what is none; look at the topic; write to it.
@@ -237,7 +53,11 @@ fn the_first_question_makes_the_topic_of_groups() {
     let dir = data_dir();
     let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    assert_eq!(client.fetch("g", "words").0, ErrorCode::NotCoordinator, "there are no groups yet");
+    assert_eq!(
+        client.fetch_offset("g", "words").0,
+        ErrorCode::NotCoordinator,
+        "there are no groups yet"
+    );
     assert_eq!(client.list(&[]), []);
     let request = FindCoordinatorRequest { key: "g", ..Default::default() };
     let frame = client.call(0, &request);
@@ -316,7 +136,7 @@ fn two_members_of_a_classic_group_rebalance_and_commit() {
     let stranger = Who { member_id: "x", ..who };
     assert_eq!(first.commit(&stranger, "words", 6), ErrorCode::UnknownMemberId);
     assert_eq!(first.commit(&who, "gone", 7), ErrorCode::UnknownTopicOrPartition);
-    assert_eq!(first.fetch("g", "words"), (ErrorCode::None, 41, "note".to_owned()));
+    assert_eq!(first.fetch_offset("g", "words"), (ErrorCode::None, 41, "note".to_owned()));
     assert_eq!(first.list(&["stable"]), [("g".to_owned(), "Stable".to_owned())]);
     node.stop();
 
@@ -325,7 +145,7 @@ fn two_members_of_a_classic_group_rebalance_and_commit() {
     let (mut first, mut second) = (node.client(), node.client());
     first.find_loaded("g");
     assert_eq!(first.heartbeat("g", &leader, 2), ErrorCode::None);
-    assert_eq!(first.fetch("g", "words").1, 41);
+    assert_eq!(first.fetch_offset("g", "words").1, 41);
     let members = vec![MemberIdentity { member_id: &follower, ..MemberIdentity::default() }];
     let request = LeaveGroupRequest { group_id: "g", members, ..Default::default() };
     let frame = second.call(5, &request);
@@ -362,7 +182,7 @@ fn describe_and_delete(client: &mut Client, member: &str) {
     let (_, answer) = decode_response::<OffsetDeleteRequest>(0, &frame).expect("whole");
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition);
     assert_eq!(delete(client), [ErrorCode::None, ErrorCode::GroupIdNotFound]);
-    assert_eq!(client.fetch("g", "words").1, -1);
+    assert_eq!(client.fetch_offset("g", "words").1, -1);
 }
 
 /// A member of the consumer protocol, as its client sees it.
@@ -440,7 +260,7 @@ fn members_of_the_consumer_protocol_share_and_survive_a_restart() {
     let before = (first.epoch, first.owned.clone());
     first.beat(topic_id, None);
     assert_eq!((first.epoch, first.owned.clone()), before);
-    assert_eq!(first.client.fetch("g", "words").1, 17);
+    assert_eq!(first.client.fetch_offset("g", "words").1, 17);
     let request =
         ConsumerGroupDescribeRequest { group_ids: vec!["g", "none"], ..Default::default() };
     let frame = first.client.call(1, &request);
@@ -567,7 +387,7 @@ fn kill_9_in_the_middle_of_commits_loses_none_that_was_acknowledged() {
     for round in 0..KILLS_COUNT {
         (0..COMMITTERS_COUNT).for_each(|at| client.find_loaded(&format!("g{at}")));
         for (at, &(acked, sent)) in ranges.iter().enumerate() {
-            let (code, found, _) = client.fetch(&format!("g{at}"), "words");
+            let (code, found, _) = client.fetch_offset(&format!("g{at}"), "words");
             assert_eq!(code, ErrorCode::None);
             let fits = (acked..=sent).contains(&found);
             assert!(fits, "seed {seed}, round {round}: {found} of {acked} to {sent}");
@@ -690,10 +510,10 @@ fn a_malformed_record_in_the_log_stops_its_partition_alone() {
     let mut client = process.start();
     for group in ["a", "c"] {
         client.find_loaded(group);
-        assert_eq!(client.fetch(group, "words").1, 5);
+        assert_eq!(client.fetch_offset(group, "words").1, 5);
     }
     client.find_loaded("b");
-    assert_eq!(client.fetch("b", "words").0, ErrorCode::NotCoordinator);
+    assert_eq!(client.fetch_offset("b", "words").0, ErrorCode::NotCoordinator);
     assert_eq!(client.list(&[]).len(), 2);
     let said = fs::read_to_string(process.log()).expect("the node's log");
     assert!(said.contains("the groups of this partition are not served"), "{said}");

@@ -2,6 +2,8 @@
 //! a client that sends what it is told.
 #![allow(dead_code)] // each test uses a part of it
 
+pub mod groups;
+
 use ringmain::base::ids::TopicId;
 use ringmain::config::{ServeArgs, Settings};
 use ringmain::io::Notifier;
