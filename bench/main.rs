@@ -19,6 +19,7 @@ mod member;
 mod pace;
 mod produce;
 mod report;
+mod result;
 mod topic;
 mod walk;
 
