@@ -6,6 +6,7 @@
 //! A producer that numbers its batches puts a head of its own before each batch's records.
 //! **Invariant:** a request holds at most one batch a partition, as the protocol demands.
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use zerocopy::IntoBytes as _;
 
 use ringmain::base::ids::TopicId;
 use ringmain::base::limits::REQUEST_BYTES_MAX;
-use ringmain::protocol::batch::{BatchBuilder, BatchHeader, CRC_FROM, HEADER_BYTES};
+use ringmain::protocol::batch::{BatchBuilder, BatchHeader, BatchView, CRC_FROM, HEADER_BYTES};
 use ringmain::protocol::header::encode_request;
 use ringmain::protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
@@ -25,6 +26,7 @@ use ringmain::protocol::wire::{Cut, Records};
 
 use crate::CLIENT_ID;
 use crate::arguments::ProduceArgs;
+use crate::crc::Shift;
 
 /// Where a request's correlation id stands, from the start of its size field.
 const CORRELATION_RANGE: std::ops::Range<usize> = 8..12;
@@ -38,6 +40,8 @@ pub struct Batch {
     pub records_count: u64,
     /// CRC-32C of the records, so that a new head costs no look at them.
     records_crc: u32,
+    /// Moves a head's checksum over the records.
+    shift: Arc<Shift>,
 }
 
 /// Numbers of a producer's batches: what comes next in each partition.
@@ -68,6 +72,18 @@ pub struct Shape<'a> {
 }
 
 impl Batch {
+    /// Of a whole batch's bytes; `shifts` are those of the batches before it, by their length.
+    fn new(bytes: Vec<u8>, shifts: &mut BTreeMap<usize, Arc<Shift>>) -> Batch {
+        let view = BatchView::first(&bytes).expect("the builder's own");
+        let records_count = u64::from(view.records_count());
+        let records = &bytes[HEADER_BYTES..];
+        let records_crc = crc32c::crc32c(records);
+        let shift =
+            shifts.entry(records.len()).or_insert_with_key(|len| Arc::new(Shift::new(*len)));
+        let shift = shift.clone();
+        Batch { bytes, records_count, records_crc, shift }
+    }
+
     /// The batch's head with a producer's number in it, and the checksum that goes with it.
     fn head(&self, producer_id: i64, base_sequence: i32) -> [u8; HEADER_BYTES] {
         let first = self.bytes.first_chunk::<HEADER_BYTES>().expect("a batch has a head");
@@ -75,9 +91,8 @@ impl Batch {
         header.producer_id.set(producer_id);
         header.producer_epoch.set(0);
         header.base_sequence.set(base_sequence);
-        let records_bytes = self.bytes.len() - HEADER_BYTES;
         let head_crc = crc32c::crc32c(&header.as_bytes()[CRC_FROM..]);
-        header.crc.set(crc32c::crc32c_combine(head_crc, self.records_crc, records_bytes));
+        header.crc.set(self.shift.combine(head_crc, self.records_crc));
         zerocopy::transmute!(header)
     }
 }
@@ -200,11 +215,16 @@ pub fn build_batches(args: &ProduceArgs) -> anyhow::Result<Vec<Arc<Batch>>> {
     );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let now_ms = now.as_millis() as i64;
-    Ok((0..batches_count).map(|seed| Arc::new(build_batch(args, seed, now_ms))).collect())
+    let mut shifts = BTreeMap::new();
+    let batches = (0..batches_count).map(|seed| {
+        let bytes = batch_bytes(args, seed, now_ms);
+        Arc::new(Batch::new(bytes, &mut shifts))
+    });
+    Ok(batches.collect())
 }
 
 /// As many records as fit into `--batch-bytes`, one at least.
-fn build_batch(args: &ProduceArgs, seed: u64, now_ms: i64) -> Batch {
+fn batch_bytes(args: &ProduceArgs, seed: u64, now_ms: i64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(args.compression);
     let mut record_bytes = 0; // in the batch, with what surrounds a value
     let mut records_count = 0;
@@ -215,9 +235,7 @@ fn build_batch(args: &ProduceArgs, seed: u64, now_ms: i64) -> Batch {
         record_bytes = builder.bytes() as u64 - bytes_before + 2; // later deltas are longer numbers
         records_count += 1;
     }
-    let bytes = builder.finish();
-    let records_crc = crc32c::crc32c(&bytes[HEADER_BYTES..]);
-    Batch { bytes, records_count, records_crc }
+    builder.finish()
 }
 
 /// Printable bytes with 4 bits of entropy each: codecs find something to do, about a half.

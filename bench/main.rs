@@ -10,6 +10,7 @@
 
 mod arguments;
 mod commit;
+mod crc;
 mod disk;
 mod fetch;
 mod groups;
