@@ -67,6 +67,9 @@ pub struct RunResult {
     pub latency_us: Latency,
     /// Cores that the generator used while it measured, 1.0 is a whole core.
     pub client_cores: f64,
+    /// Those of the broker's process; absent where nobody named that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_cores: Option<f64>,
 }
 
 /// One flag with its value, or `true` where it has none.
@@ -344,7 +347,7 @@ mod tests {
         let result = sample();
         let line = serde_json::to_string(&result).expect("encodes");
         assert!(!line.contains('\n'));
-        assert_eq!(parse_results(&line).expect("reads"), [result.clone()]);
+        assert_eq!(parse_results(&line).expect("reads"), std::slice::from_ref(&result));
         let lines = format!("{line}\n{line}\n");
         assert_eq!(parse_results(&lines).expect("reads"), [result.clone(), result.clone()]);
         let array = serde_json::to_string_pretty(&[&result, &result]).expect("encodes");
