@@ -46,6 +46,11 @@ mod units;
 mod walk;
 mod workload_file;
 
+#[cfg(test)]
+mod generator_tests;
+#[cfg(test)]
+mod scripted;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
