@@ -46,6 +46,8 @@ pub enum Command {
     Search(Box<SearchArgs>),
     /// Run the workloads of a file, one after the other or together
     Run(RunFileArgs),
+    /// Measure the generator itself against a sink that answers at once
+    Sink(SinkArgs),
     /// Measure consumer groups: heartbeats, rebalances, commits of offsets
     #[command(subcommand)]
     Groups(GroupsCommand),
@@ -303,6 +305,22 @@ pub struct RunFileArgs {
     /// Brokers of all workloads, whatever the file says
     #[arg(long)]
     pub brokers: Option<String>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Flags of `sink`.
+#[derive(Args, Clone)]
+pub struct SinkArgs {
+    /// Core of the generator; the sink takes the others
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Time of each measurement
+    #[arg(long, value_parser = parse_duration, default_value = "5s")]
+    pub duration: Duration,
+    /// Connections of the generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub connections: u16,
     #[command(flatten)]
     pub report: ReportArgs,
 }

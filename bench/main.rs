@@ -9,6 +9,7 @@
 //! - Together: `end_to_end` (also with those that catch up), `idle` (thousands of connections),
 //!   `workload_file` (several by name), `search` (the highest rate that holds a goal).
 //! - Fetching: `fetch`, `consumer` (a connection's loop), `walk` (what a fetch brought).
+//! - `sink`: the generator itself, measured.
 //! - Groups: `groups` and `commit`, `member` (one of theirs). `disk`: the base line of a write.
 //! - What is said of it: `outcome` (the result and where it goes), `summary` (as text), `progress`
 //!   (while it runs), `process` (what it cost).
@@ -39,6 +40,7 @@ mod recorder;
 mod result;
 mod schedule;
 mod search;
+mod sink;
 mod stamp;
 mod summary;
 mod topic;
@@ -103,6 +105,7 @@ fn run(command: Command, origin: Origin) -> anyhow::Result<()> {
         }
         Command::Ready(args) => ready(&args),
         Command::Run(args) => workload_file::run(&args),
+        Command::Sink(args) => sink::run(&args, origin),
         Command::Search(args) => search::run(&args, &origin),
         command => {
             let (report, job) = workload_file::prepare(&command)?;
