@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::pace::{Bounds, Pace, stopped_at};
-use crate::process::{BrokerWatch, cpu_seconds};
+use crate::process::{BrokerWatch, cpu_seconds, cpu_seconds_of};
 use crate::progress::Progress;
 use crate::recorder::{Recorder, Recording};
 use crate::result::{Asked, Broker, Part};
@@ -70,7 +70,7 @@ impl Job {
     /// The first worker's error, which ends the others; or the broker's process is not there.
     pub fn measure(self) -> anyhow::Result<Measured> {
         let is_finite = self.crews.iter().all(|crew| crew.is_finite);
-        let by_bytes = self.bounds.bytes.is_some();
+        self.broker_pid.map_or(Ok(0.0), cpu_seconds_of)?; // better now than after the warm-up
         let pace = Pace::start(&self.bounds, is_finite);
         let (from, until) = (pace.measured_from(), pace.until());
         let recording = |crew: &Crew| Recording::new(crew.name, crew.series, from, until);
@@ -94,7 +94,7 @@ impl Job {
         if let Some(check) = self.check {
             warnings.extend(check());
         }
-        let ended_early = stopped_at().is_some_and(|at| at < until) && !by_bytes;
+        let ended_early = stopped_at().is_some_and(|at| at < until);
         let broker = cost.broker.map(|broker| with_shares(broker, &parts));
         Ok(Measured { parts, client_cores: cost.client_cores, broker, ended_early, warnings })
     }
