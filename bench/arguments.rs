@@ -179,6 +179,10 @@ pub struct LoadArgs {
     /// each connection sends the next request when an answer has come
     #[arg(long, value_parser = parse_rate)]
     pub rate: Option<Rate>,
+    /// End well also where less than 99 % of --rate was achieved. That is told in any case; without
+    /// this it is an error, too, after all that was measured has been written
+    #[arg(long)]
+    pub allow_missed_rate: bool,
     /// Let records come evenly at --rate and batches wait for them as a client's do: a batch is
     /// sent when it is full or its first record is so old. Latencies are then counted for each
     /// record from the time when it came. Batches are built before all the same, so with a fixed

@@ -22,7 +22,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const STACK_BYTES: usize = 512 * 1024;
 
 /// Least share of the rate that was asked for which is no reason for a warning.
-const ACHIEVED_SHARE_MIN: f64 = 0.99;
+pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
+
+/// What a run ends with that did not hold its rate.
+const RATE_MISSED: &str =
+    "the rate that was asked for cannot be held (--allow-missed-rate makes that no error)";
 
 /// What one thread does.
 pub type Work = Box<dyn FnOnce(&Pace, Recorder) -> anyhow::Result<()> + Send>;
@@ -44,6 +48,8 @@ pub struct Job {
     pub bounds: Bounds,
     pub crews: Vec<Crew>,
     pub broker_pid: Option<u32>,
+    /// Whether a rate that was not held is told, but no error.
+    pub may_miss_rate: bool,
     /// Looks at things when all threads have ended; what it finds are warnings.
     pub check: Option<Box<dyn FnOnce() -> Vec<String> + Send>>,
 }
@@ -55,6 +61,8 @@ pub struct Measured {
     pub broker: Option<Broker>,
     pub ended_early: bool,
     pub warnings: Vec<String>,
+    /// What is an error, although it was measured to its end.
+    pub failure: Option<String>,
 }
 
 /// What was used while it was measured.
@@ -90,13 +98,16 @@ impl Job {
                 recording.part(elapsed, rate.as_ref())
             })
             .collect();
+        let ended_early = stopped_at().is_some_and(|at| at < until);
         let mut warnings: Vec<String> = parts.iter().filter_map(missed_rate).collect();
+        let is_failed = !warnings.is_empty() && !self.may_miss_rate && !ended_early;
+        let failure = is_failed.then(|| RATE_MISSED.to_owned());
         if let Some(check) = self.check {
             warnings.extend(check());
         }
-        let ended_early = stopped_at().is_some_and(|at| at < until);
         let broker = cost.broker.map(|broker| with_shares(broker, &parts));
-        Ok(Measured { parts, client_cores: cost.client_cores, broker, ended_early, warnings })
+        let client_cores = cost.client_cores;
+        Ok(Measured { parts, client_cores, broker, ended_early, warnings, failure })
     }
 }
 

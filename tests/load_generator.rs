@@ -141,6 +141,7 @@ fn a_workload_file_gives_a_result_for_each_name() {
         batch-bytes = "4K"
         duration = "400ms"
         warmup = "100ms"
+        allow-missed-rate = true
         [[workload]]
         name = "writers"
         kind = "produce"
@@ -179,7 +180,7 @@ fn a_workload_file_gives_a_result_for_each_name() {
 #[test]
 fn idle_connections_stay_beside_active_ones() {
     let node = Node::start("bench-connections");
-    let flags = ["connections", "--topic", "t", "--idle", "500", "--connections", "2"];
+    let flags = ["connections", "--idle", "500", "--connections", "2", "--allow-missed-rate"];
     let run = ["--rate", "50r", "--duration", "300ms", "--warmup", "0s", "--output", "json"];
     let ended = node.bench(&[&flags[..], &run, &SMALL].concat());
     assert!(ended.0.status.success(), "{}", ended.stderr());
