@@ -334,6 +334,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_right() {
+        let workloads = parse(include_str!("workloads/example.toml"), &Table::new());
+        let names = workloads.expect("it is right").into_iter().map(|one| one.origin.name);
+        assert_eq!(names.flatten().collect::<Vec<_>>(), ["orders", "audit", "ingest"]);
+    }
+
+    #[test]
     fn what_does_not_exist_is_refused_with_what_is_nearest() {
         let fault = refusal("[[workload]]\nkind = \"produce\"\nbatch-byts = 1");
         assert!(fault.contains("\"batch-byts\"") && fault.contains("\"batch-bytes\""), "{fault}");
