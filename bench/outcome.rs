@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Command};
 
 use crate::arguments::{Output, ReportArgs};
@@ -43,12 +43,15 @@ impl Origin {
     /// Runs the job, prints its result and writes its files.
     ///
     /// # Errors
-    /// The job cannot go on, or a file cannot be written.
+    /// The job cannot go on, a file cannot be written, or the rate that was asked for was not held:
+    /// what was measured has been printed and written then.
     pub fn report(self, args: &ReportArgs, job: Job) -> anyhow::Result<()> {
         let started_at_ms = now_ms();
         let measured = job.measure()?;
+        let failure = measured.failure.clone();
         let result = self.result(args, started_at_ms, measured);
-        publish(&[result], args)
+        publish(&[result], args)?;
+        failure.map_or(Ok(()), |failure| Err(anyhow!(failure)))
     }
 
     /// The result document of what was measured.

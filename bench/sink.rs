@@ -134,7 +134,14 @@ fn measure_producers(
         latest: Default::default(),
     };
     let (crew, _) = produce::crew(name, &produce_args, &topic, None)?;
-    Job { bounds: bounds(args), crews: vec![crew], broker_pid: None, check: None }.measure()
+    Job {
+        bounds: bounds(args),
+        crews: vec![crew],
+        broker_pid: None,
+        may_miss_rate: true,
+        check: None,
+    }
+    .measure()
 }
 
 fn measure_bare(args: &SinkArgs, address: SocketAddr) -> anyhow::Result<Measured> {
@@ -158,7 +165,14 @@ fn measure_bare(args: &SinkArgs, address: SocketAddr) -> anyhow::Result<Measured
     };
     let work = (0..args.connections).map(work).collect();
     let crew = Crew { name: "bare", series: &[WRITE], rate: None, is_finite: false, work };
-    Job { bounds: bounds(args), crews: vec![crew], broker_pid: None, check: None }.measure()
+    Job {
+        bounds: bounds(args),
+        crews: vec![crew],
+        broker_pid: None,
+        may_miss_rate: true,
+        check: None,
+    }
+    .measure()
 }
 
 /// The cores that this process may use.
