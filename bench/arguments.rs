@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use ringmain::protocol::compression::Codec;
 
+use crate::files::{ComparisonArgs, FileArgs};
 use crate::member::Protocol;
 use crate::pace::Bounds;
 use crate::units::{
@@ -55,6 +56,8 @@ pub enum Command {
     Disk(DiskArgs),
     /// Wait until a topic's partitions all have a leader that answers, and say how long that took
     Ready(ReadyArgs),
+    /// Lay results of earlier runs beside each other: a table, and a page with --html
+    Report(ComparisonArgs),
 }
 
 /// Which topic of which brokers.
@@ -128,6 +131,8 @@ pub struct ReportArgs {
     /// switches are taken
     #[arg(long, value_name = "PID")]
     pub broker_pid: Option<u32>,
+    #[command(flatten)]
+    pub files: FileArgs,
 }
 
 /// Flags of `produce`.

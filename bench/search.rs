@@ -97,8 +97,7 @@ pub fn run(args: &SearchArgs, origin: &Origin) -> anyhow::Result<()> {
             goal.name, goal.us
         ));
     }
-    let report = &args.produce.run.report;
-    publish(&[result], report.output, report.json.as_deref())
+    publish(&[result], &args.produce.run.report)
 }
 
 fn goal(args: &SearchArgs) -> anyhow::Result<Goal> {

@@ -80,7 +80,7 @@ pub fn run(args: &SinkArgs, origin: Origin) -> anyhow::Result<()> {
     measured.parts.extend(bare.parts);
     measured.warnings.extend(shortfalls(&measured, bare_bytes_per_second));
     let result = origin.result(&args.report, started_at_ms, measured);
-    publish(&[result], args.report.output, args.report.json.as_deref())
+    publish(&[result], &args.report)
 }
 
 /// What to say where the generator is slower than it must be.

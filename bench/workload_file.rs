@@ -26,7 +26,7 @@ use toml::{Table, Value};
 
 use crate::arguments::{Cli, Command, ReportArgs, RunFileArgs, command_line};
 use crate::job::{Job, Measured};
-use crate::outcome::{Origin, now_ms, publish};
+use crate::outcome::{Origin, now_ms, print};
 use crate::pace::stopped_at;
 use crate::result::RunResult;
 
@@ -46,7 +46,7 @@ const KINDS: &[&str] = &[
 const OWN_KEYS: &[&str] = &["name", "kind", "together"];
 
 /// Flags that are of the whole run: they stand on its command line.
-const RUN_FLAGS: &[&str] = &["json", "output", "help", "version"];
+const RUN_FLAGS: &[&str] = &["json", "hgrm", "hlog", "html", "output", "help", "version"];
 
 /// Least likeness of two words of which one may have been meant for the other.
 const LIKENESS_MIN: f64 = 0.7;
@@ -79,7 +79,7 @@ pub fn run(args: &RunFileArgs) -> anyhow::Result<()> {
             break; // what was measured is still told
         }
         for (result, failure) in run_together(group)? {
-            publish(std::slice::from_ref(&result), args.report.output, None)?;
+            print(std::slice::from_ref(&result), args.report.output)?;
             failures
                 .extend(failure.map(|failure| anyhow!("workload {:?}: {failure}", result.name)));
             results.push(result);
@@ -90,6 +90,7 @@ pub fn run(args: &RunFileArgs) -> anyhow::Result<()> {
         std::fs::write(path, text + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    args.report.files.write(&results)?;
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
