@@ -78,7 +78,14 @@ pub fn run(args: &RunFileArgs) -> anyhow::Result<()> {
         if stopped_at().is_some() {
             break; // what was measured is still told
         }
-        for (result, failure) in run_together(group)? {
+        let measured = match run_together(group) {
+            Ok(measured) => measured,
+            Err(error) => {
+                failures.push(error);
+                break; // as above
+            }
+        };
+        for (result, failure) in measured {
             print(std::slice::from_ref(&result), args.report.output)?;
             failures
                 .extend(failure.map(|failure| anyhow!("workload {:?}: {failure}", result.name)));
