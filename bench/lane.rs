@@ -8,9 +8,11 @@
 
 use std::io::{self, IoSlice, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU64;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
 /// Bytes of a frame's size field.
@@ -26,12 +28,25 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 /// Largest answer, bytes: more is taken for a broken stream. Kafka's consumers ask for 50 MiB.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// How late wake-ups are taken to be: at first, and at most.
+const LATENESS_FIRST: Duration = Duration::from_micros(20);
+const LATENESS_MAX: Duration = Duration::from_micros(60);
+
+/// Three steps down undo one up: three of four wake-ups are in time.
+const LATENESS_STEP_UP: Duration = Duration::from_nanos(1500);
+const LATENESS_STEP_DOWN: Duration = Duration::from_nanos(500);
+
+/// Longest wait in one go, so that a run that was stopped ends soon. Less than a second.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// A connected socket and what has been received from it.
 pub struct Lane {
     stream: TcpStream,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    lateness: Duration, // of wake-ups, about
+    timeout: Duration,
 }
 
 impl Lane {
@@ -44,7 +59,8 @@ impl Lane {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Lane { stream, buffer: vec![0; FIRST_READ_BYTES], start: 0, end: 0 })
+        let buffer = vec![0; FIRST_READ_BYTES];
+        Ok(Lane { stream, buffer, start: 0, end: 0, lateness: LATENESS_FIRST, timeout })
     }
 
     /// Sends all of `gather`; blocks while the peer does not read.
@@ -60,7 +76,7 @@ impl Lane {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent_bytes) => IoSlice::advance_slices(&mut left, sent_bytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.in_words(error)),
             }
         }
         Ok(())
@@ -70,7 +86,7 @@ impl Lane {
     ///
     /// # Errors
     /// Those of the socket, `UnexpectedEof` when the peer closed, `InvalidData` for a size that
-    /// no broker sends, `WouldBlock` when nothing came in time.
+    /// no broker sends, `TimedOut` when nothing came in time.
     pub fn receive(&mut self) -> io::Result<Range<usize>> {
         loop {
             match self.frame_bytes()? {
@@ -86,6 +102,47 @@ impl Lane {
                 None => self.read(FIRST_READ_BYTES, RecvFlags::empty())?,
             }
         }
+    }
+
+    /// Waits until something can be received, or until `until`; false when the time was first.
+    ///
+    /// It sleeps until shortly before its time, by as much as this thread is usually woken too
+    /// late, and looks again and again from then on: so it is some µs late at most, at the price of
+    /// about as much CPU time as a wake-up is late.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn wait(&mut self, until: Instant) -> io::Result<bool> {
+        if self.has_frame() {
+            return Ok(true);
+        }
+        let until = until.min(Instant::now() + WAIT_MAX);
+        loop {
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let sleep = left.saturating_sub(self.lateness);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: sleep.as_nanos() as i64 };
+            let mut watched = [PollFd::new(&self.stream, PollFlags::IN)];
+            match rustix::event::poll(&mut watched, Some(&timeout)) {
+                Ok(0) if !sleep.is_zero() => self.learn(now.elapsed().saturating_sub(sleep)),
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes into account that a wake-up was so late: a step up or down, whatever the distance, so
+    /// that one that was late by ms, since others had the core, does not cost the next ones.
+    fn learn(&mut self, lateness: Duration) {
+        self.lateness = if lateness > self.lateness {
+            (self.lateness + LATENESS_STEP_UP).min(LATENESS_MAX)
+        } else {
+            self.lateness.saturating_sub(LATENESS_STEP_DOWN)
+        };
     }
 
     /// The bytes at `range`, which `receive` returned last.
@@ -123,8 +180,17 @@ impl Lane {
                 Ok(())
             }
             Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.in_words(error.into())),
         }
+    }
+
+    /// The kernel says "try again" where the time for an answer is over.
+    fn in_words(&self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return error;
+        }
+        let reason = format!("no sign of the broker for {:.0} s", self.timeout.as_secs_f64());
+        io::Error::new(io::ErrorKind::TimedOut, reason)
     }
 
     /// Makes `bytes` of room behind `end`. What was not taken moves to the front when it must.
@@ -139,6 +205,13 @@ impl Lane {
             self.buffer.resize(self.end + bytes, 0);
         }
     }
+}
+
+/// Has the kernel wake this thread as exactly as it can. By default it may be 50 µs late, so that
+/// several wake-ups become one.
+pub fn sharpen_timers() {
+    // A kernel that refuses is only a little late.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
 /// Allows this thread only the cores of `cpus`; threads that it starts inherit that.
@@ -205,6 +278,34 @@ mod tests {
         let mut received = Vec::new();
         peer.read_to_end(&mut received).expect("closed");
         assert_eq!(received, pieces.concat());
+    }
+
+    /// Goal: a wait ends with what comes first, and never before its time. Method: nothing comes;
+    /// then a frame is there.
+    #[test]
+    fn a_wait_ends_with_its_time_or_with_something_to_receive() {
+        let (mut lane, mut peer) = pair();
+        let until = Instant::now() + Duration::from_millis(20);
+        assert!(!lane.wait(until).expect("connected"));
+        assert!(Instant::now() >= until);
+        peer.write_all(&frame(1, 3)).expect("connected");
+        peer.write_all(&frame(2, 3)).expect("connected");
+        while !lane.wait(Instant::now() + Duration::from_secs(5)).expect("connected") {}
+        lane.receive().expect("the first");
+        while !lane.wait(Instant::now() + Duration::from_secs(5)).expect("connected") {}
+        lane.receive().expect("the second");
+    }
+
+    #[test]
+    fn what_is_late_by_far_is_no_more_than_a_step() {
+        let (mut lane, _peer) = pair();
+        lane.learn(Duration::from_millis(50));
+        assert_eq!(lane.lateness, LATENESS_FIRST + LATENESS_STEP_UP);
+        for lateness in [10, 10, 10, 40].repeat(100) {
+            lane.learn(Duration::from_micros(lateness));
+        }
+        assert!(lane.lateness >= Duration::from_micros(10), "{:?}", lane.lateness);
+        assert!(lane.lateness <= Duration::from_micros(12), "{:?}", lane.lateness);
     }
 
     #[test]
