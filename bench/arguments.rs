@@ -1,21 +1,24 @@
-//! What the command line says: the flags of each subcommand, and sizes and times as people write
-//! them.
+//! What the command line says: the flags of each subcommand.
 //!
-//! Knows no sockets. A value that cannot be used is refused here, with what would be right.
+//! A workload file has the same names: each of its workloads is read as a command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use ringmain::protocol::compression::Codec;
 
 use crate::member::Protocol;
+use crate::pace::Bounds;
+use crate::units::{
+    Cpus, Rate, parse_bytes, parse_cpus, parse_duration, parse_rate, parse_setting,
+};
 
-/// Most cores that `--cpus` may name: the size of the kernel's fixed set.
-const CPUS_MAX: usize = 1024;
+/// Partitions of the workload that is about many of them.
+const PARTITIONS_MANY: &str = "4000";
 
-/// Load generator for Kafka brokers: prebuilt batches, one closed loop a connection.
+/// Load generator for Kafka brokers: prebuilt batches, as fast as they go or at a fixed rate.
 #[derive(Parser)]
 #[command(name = "ringmain-bench", version, about)]
 pub struct Cli {
@@ -31,6 +34,20 @@ pub enum Command {
     Produce(Box<ProduceArgs>),
     /// Read a topic from its beginning or its end and time the answers
     Fetch(Box<FetchArgs>),
+    /// Time records from their intended sending to their receipt, on one clock
+    EndToEnd(Box<EndToEndArgs>),
+    /// Produce, follow and catch up at once, each with figures of its own
+    Mixed(Box<MixedArgs>),
+    /// Produce on a few connections while thousands of others are open and idle
+    Connections(Box<ConnectionsArgs>),
+    /// Produce to thousands of partitions
+    Partitions(Box<ProduceArgs>),
+    /// Find the highest rate at which the latency of producing holds a goal
+    Search(Box<SearchArgs>),
+    /// Run the workloads of a file, one after the other or together
+    Run(RunFileArgs),
+    /// Measure the generator itself against a sink that answers at once
+    Sink(SinkArgs),
     /// Measure consumer groups: heartbeats, rebalances, commits of offsets
     #[command(subcommand)]
     Groups(GroupsCommand),
@@ -61,12 +78,15 @@ pub struct TargetArgs {
     /// Delete the topic first if it exists: its records are lost
     #[arg(long)]
     pub recreate: bool,
+    /// Fail where the topic does not exist, instead of creating it
+    #[arg(long, conflicts_with = "recreate")]
+    pub no_create: bool,
 }
 
 /// How long, how wide, and how to report.
 #[derive(Args, Clone)]
 pub struct RunArgs {
-    /// Connections, each a closed loop of its own
+    /// Connections, each with a thread of its own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub connections: u16,
     /// Requests that one connection keeps unanswered
@@ -88,27 +108,62 @@ pub struct RunArgs {
     /// Longest wait for an answer before the connection is given up
     #[arg(long, value_parser = parse_duration, default_value = "30s")]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What is said about the run, and where.
+#[derive(Args, Clone)]
+pub struct ReportArgs {
     /// How to print the report
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// Write the whole result, with its histograms, to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What is under test, in your words [default: the brokers' addresses]
+    #[arg(long)]
+    pub label: Option<String>,
+    /// Process of the broker on this host, whose CPU time, memory, disk traffic and context switches
+    /// are taken
+    #[arg(long, value_name = "PID")]
+    pub broker_pid: Option<u32>,
 }
 
 /// Flags of `produce`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ProduceArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]
     pub run: RunArgs,
+    #[command(flatten)]
+    pub load: LoadArgs,
+}
+
+/// What is sent, and how fast.
+#[derive(Args, Clone)]
+pub struct LoadArgs {
     /// Bytes of one record's value
     #[arg(long, value_parser = parse_bytes, default_value = "1K")]
     pub record_bytes: u64,
+    /// Take the records' values from the lines of this file, in turn, instead of making them up
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record_bytes", "randomness"])]
+    pub record_file: Option<PathBuf>,
+    /// Share of the values' bytes that are random, from 0 to 1; the others are all alike. By
+    /// default bytes are letters with 4 bits of entropy each
+    #[arg(long, value_parser = parse_share)]
+    pub randomness: Option<f64>,
+    /// Give the records keys, this many different ones; they do not decide about partitions
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keys: Option<u32>,
     /// Bytes of one batch before compression, at most; one record at least
     #[arg(long, value_parser = parse_bytes, default_value = "64K")]
     pub batch_bytes: u64,
-    /// Bytes of batches in one request, each for another partition
-    #[arg(long, value_parser = parse_bytes, default_value = "1M")]
-    pub request_bytes: u64,
+    /// Bytes of batches in one request, each for another partition [default: 1M; with --linger one
+    /// batch]
+    #[arg(long, value_parser = parse_bytes)]
+    pub request_bytes: Option<u64>,
     /// Who must have a batch before it is acknowledged: 0, 1 or all
     #[arg(long, value_enum, default_value_t = Acks::All)]
     pub acks: Acks,
@@ -118,10 +173,22 @@ pub struct ProduceArgs {
     /// Codec of the batches: none, gzip, snappy, lz4 or zstd
     #[arg(long, default_value = "none")]
     pub compression: Codec,
+    /// Send at this rate, whatever the broker does, and count every latency from the time when the
+    /// request was to be sent: 20MB (10^6 bytes a second, of batches as they are sent), 5000r
+    /// (requests a second) or 100krec (records a second) of all connections together. Without it
+    /// each connection sends the next request when an answer has come
+    #[arg(long, value_parser = parse_rate)]
+    pub rate: Option<Rate>,
+    /// Let records come evenly at --rate and batches wait for them as a client's do: a batch is
+    /// sent when it is full or its first record is so old. Latencies are then counted for each
+    /// record from the time when it came. Batches are built before all the same, so with a fixed
+    /// rate every one has as many records as this gives it
+    #[arg(long, value_parser = parse_duration, requires = "rate", conflicts_with = "request_bytes")]
+    pub linger: Option<Duration>,
 }
 
 /// Flags of `fetch`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct FetchArgs {
     #[command(flatten)]
     pub target: TargetArgs,
@@ -130,12 +197,16 @@ pub struct FetchArgs {
     /// Where to begin in each partition
     #[arg(long, value_enum, default_value_t = From::Earliest)]
     pub from: From,
-    /// Go on at the end of the data and wait for more, until the time is up
+    /// Go on at the end of the data and wait for more, until the time is up, with one request a
+    /// connection at a time: an answer that waits for data holds up those behind it
     #[arg(long, conflicts_with = "repeat")]
     pub follow: bool,
     /// Begin again when the end of the data is reached, until the time is up
     #[arg(long)]
     pub repeat: bool,
+    /// Readers that each read the whole topic, over --connections of their own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub consumers: u16,
     /// Bytes of batches in one answer, at most
     #[arg(long, value_parser = parse_bytes, default_value = "1M")]
     pub request_bytes: u64,
@@ -148,6 +219,110 @@ pub struct FetchArgs {
     /// Check the CRC of every batch
     #[arg(long)]
     pub verify: bool,
+}
+
+/// How consumers follow what is produced.
+#[derive(Args, Clone)]
+pub struct TailArgs {
+    /// Consumers that each read everything as it comes, over a connection of their own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub consumers: u16,
+    /// How long the broker may hold a fetch's answer back while there is nothing to send
+    #[arg(long, value_parser = parse_duration, default_value = "500ms")]
+    pub fetch_wait: Duration,
+    /// Bytes of batches in one answer to a fetch, at most
+    #[arg(long, value_parser = parse_bytes, default_value = "1M")]
+    pub fetch_bytes: u64,
+}
+
+/// Flags of `end-to-end`.
+#[derive(Args, Clone)]
+pub struct EndToEndArgs {
+    #[command(flatten)]
+    pub produce: ProduceArgs,
+    #[command(flatten)]
+    pub tail: TailArgs,
+}
+
+/// Flags of `mixed`.
+#[derive(Args, Clone)]
+pub struct MixedArgs {
+    #[command(flatten)]
+    pub produce: ProduceArgs,
+    #[command(flatten)]
+    pub tail: TailArgs,
+    /// Consumers that read the topic from its beginning while the others follow
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub catch_up: u16,
+    /// Begin again when what was there at the start has been read, until the time is up
+    #[arg(long)]
+    pub catch_up_repeat: bool,
+    /// Write to the topic first, without measuring it, until it holds about so many bytes
+    #[arg(long, value_parser = parse_bytes)]
+    pub history: Option<u64>,
+}
+
+/// Flags of `connections`.
+#[derive(Args, Clone)]
+pub struct ConnectionsArgs {
+    /// Connections that are opened, have asked for the broker's versions once, and stay idle;
+    /// --connections are the active ones
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub idle: u32,
+    #[command(flatten)]
+    pub produce: ProduceArgs,
+}
+
+/// Flags of `search`.
+#[derive(Args, Clone)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    pub produce: ProduceArgs,
+    /// Goal for the median of the latency
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub p50: Option<Duration>,
+    /// Goal for its 99th percentile
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub p99: Option<Duration>,
+    /// Goal for its 99.9th percentile
+    #[arg(long = "p99.9", value_parser = parse_duration, value_name = "TIME")]
+    pub p99_9: Option<Duration>,
+    /// Rates that are tried, at most; --rate is the first, or else half of what goes without a rate
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub steps: u32,
+    /// Stop when the rate is known to this share of itself
+    #[arg(long, default_value = "0.05", value_parser = parse_share)]
+    pub tolerance: f64,
+}
+
+/// Flags of `run`.
+#[derive(Args, Clone)]
+pub struct RunFileArgs {
+    /// Workload file, TOML: a [[workload]] with `kind` and `name` each, and the kind's flags
+    /// without their dashes; `together = true` runs it at the same time as the one before;
+    /// [defaults] holds for all
+    pub file: PathBuf,
+    /// Brokers of all workloads, whatever the file says
+    #[arg(long)]
+    pub brokers: Option<String>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Flags of `sink`.
+#[derive(Args, Clone)]
+pub struct SinkArgs {
+    /// Core of the generator; the sink takes the others
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Time of each measurement
+    #[arg(long, value_parser = parse_duration, default_value = "5s")]
+    pub duration: Duration,
+    /// Connections of the generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub connections: u16,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// What is measured of groups.
@@ -252,11 +427,22 @@ pub struct CommitArgs {
     /// Partitions with an offset in each commit
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub partitions_per_commit: u32,
-    /// Process of the broker, whose CPU time is taken
-    #[arg(long, value_name = "PID")]
-    pub broker_pid: Option<u32>,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// The whole command line, with the defaults that depend on the subcommand.
+pub fn command_line() -> clap::Command {
+    let many = |arg: clap::Arg| arg.default_value(PARTITIONS_MANY);
+    Cli::command().mut_subcommand("partitions", |command| command.mut_arg("partitions", many))
+}
+
+impl RunArgs {
+    /// What bounds the run.
+    pub fn bounds(&self) -> Bounds {
+        let RunArgs { warmup, duration, bytes, timeout, .. } = *self;
+        Bounds { warmup, duration, bytes, timeout }
+    }
 }
 
 impl GroupTargetArgs {
@@ -269,6 +455,7 @@ impl GroupTargetArgs {
             replication: 1,
             topic_config: self.topic_config.clone(),
             recreate: false,
+            no_create: false,
         }
     }
 }
@@ -283,6 +470,7 @@ impl CommitArgs {
             replication: 1,
             topic_config: self.topic_config.clone(),
             recreate: false,
+            no_create: false,
         }
     }
 }
@@ -302,9 +490,8 @@ pub struct DiskArgs {
     /// Measured time
     #[arg(long, value_parser = parse_duration, default_value = "10s")]
     pub duration: Duration,
-    /// How to print the report
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// Flags of `ready`.
@@ -356,66 +543,10 @@ pub enum Output {
     Json,
 }
 
-/// A set of cores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cpus(pub Vec<usize>);
-
-/// Reads `4096`, `16K`, `1MiB`, `8g`: powers of 1024, 1 at least.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits_count = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (digits, unit) = text.split_at(digits_count);
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("'{unit}' is no unit: use K, M, G or T (powers of 1024)")),
-    };
-    let count: u64 = digits.parse().map_err(|_| "write a number, such as 64K".to_owned())?;
-    match count.checked_mul(1 << shift) {
-        Some(0) => Err("must be 1 at least".to_owned()),
-        Some(bytes) => Ok(bytes),
-        None => Err("is more than 64 bits hold".to_owned()),
-    }
-}
-
-/// Reads `10s`, `500ms`, `2m`, `1.5s`; a bare number is seconds.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let number_bytes = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-    let (number, unit) = text.split_at(number_bytes);
-    let seconds_per_unit = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("'{unit}' is no unit: use us, ms, s, m or h")),
-    };
-    let count: f64 = number.parse().map_err(|_| "write a number, such as 10s".to_owned())?;
-    Duration::try_from_secs_f64(count * seconds_per_unit).map_err(|error| error.to_string())
-}
-
-/// Reads `0,2-3`.
-fn parse_cpus(text: &str) -> Result<Cpus, String> {
-    let wrong = |part: &str| format!("'{part}' is neither a core's number nor a range like 2-3");
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: usize = first.trim().parse().map_err(|_| wrong(part))?;
-        let last: usize = last.trim().parse().map_err(|_| wrong(part))?;
-        if first > last || last >= CPUS_MAX {
-            return Err(wrong(part));
-        }
-        cpus.extend(first..=last);
-    }
-    Ok(Cpus(cpus))
-}
-
-fn parse_setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write name=value, such as retention.bytes=1073741824".to_owned()),
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("write a number from 0 to 1, such as 0.5".to_owned()),
     }
 }
 
@@ -424,36 +555,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_powers_of_1024_and_never_zero() {
-        assert_eq!(parse_bytes("4096"), Ok(4096));
-        assert_eq!(parse_bytes("16K"), Ok(16 << 10));
-        assert_eq!(parse_bytes("8GiB"), Ok(8 << 30));
-        assert!(parse_bytes("0").is_err());
-        assert!(parse_bytes("K").is_err());
-        assert!(parse_bytes("1x").is_err());
-        assert!(parse_bytes("99999999999T").is_err());
-    }
-
-    #[test]
-    fn times_have_units_and_a_bare_number_is_seconds() {
-        assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert!(parse_duration("fast").is_err());
-        assert!(parse_duration("5 days").is_err());
-    }
-
-    #[test]
-    fn cores_are_listed_singly_or_as_a_range() {
-        assert_eq!(parse_cpus("0,2-4"), Ok(Cpus(vec![0, 2, 3, 4])));
-        assert!(parse_cpus("3-1").is_err());
-        assert!(parse_cpus("").is_err());
-        assert!(parse_cpus("0-99999999999").is_err());
-    }
-
-    #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command_line().debug_assert();
     }
 }

@@ -21,10 +21,14 @@ use ringmain::protocol::messages::offset_commit::{
 use crate::CLIENT_ID;
 use crate::arguments::CommitArgs;
 use crate::groups::{allow_files, group_names};
+use crate::job::{Crew, Job, Work};
 use crate::lane::{Lane, place_thread};
-use crate::pace::{Pace, run_all};
-use crate::report::{Report, Tally, cpu_seconds_of};
+use crate::pace::Pace;
+use crate::recorder::Recorder;
 use crate::topic;
+
+/// From a commit to its answer.
+const COMMIT: &str = "commit";
 
 /// The last version that names topics; version 10 has ids.
 const VERSION_MAX: i16 = 9;
@@ -33,11 +37,11 @@ const CORRELATION_RANGE: std::ops::Range<usize> = 8..12;
 /// An offset that stands in no request by chance: it marks where offsets go.
 const OFFSET_MARK: i64 = 0x5a17_c3e9_71d2_b684;
 
-/// Runs `ringmain-bench groups commit`.
+/// Makes `ringmain-bench groups commit` ready to run.
 ///
 /// # Errors
-/// The topic cannot be made, the coordinators are not found, or the broker is gone for good.
-pub fn run(args: &CommitArgs) -> anyhow::Result<Report> {
+/// The topic cannot be made, or the coordinators are not found.
+pub fn prepare(args: &CommitArgs) -> anyhow::Result<Job> {
     if let Some(cpus) = &args.run.cpus {
         place_thread(&cpus.0)?;
     }
@@ -61,16 +65,22 @@ pub fn run(args: &CommitArgs) -> anyhow::Result<Report> {
     })
     .context("the load generator's runtime")??;
     let committers = committers_of(args, version, &names, &addresses)?;
-    let broker_before = args.broker_pid.map(cpu_seconds_of).transpose()?;
-    let began = Instant::now();
-    let workers =
-        committers.into_iter().map(|committer| |pace: &Pace| committer.run(pace)).collect();
-    let outcome = run_all(&args.run, false, workers)?;
-    let took = began.elapsed().as_secs_f64();
-    let broker_after = args.broker_pid.map(cpu_seconds_of).transpose()?;
-    let report = Report::new("groups commit", outcome.tally, outcome.elapsed, outcome.cpu_seconds);
-    let used = broker_after.zip(broker_before).map(|(after, before)| (after - before) / took);
-    Ok(report.with_broker_cores(used))
+    let work = committers
+        .into_iter()
+        .map(|committer| -> Work { Box::new(move |pace, recorder| committer.run(pace, recorder)) });
+    let crew = Crew {
+        name: "commit",
+        series: &[COMMIT],
+        rate: None,
+        is_finite: false,
+        work: work.collect(),
+    };
+    Ok(Job {
+        bounds: args.run.bounds(),
+        crews: vec![crew],
+        broker_pid: args.run.report.broker_pid,
+        check: None,
+    })
 }
 
 /// One connection's work.
@@ -179,22 +189,20 @@ impl Prepared {
 }
 
 impl Committer {
-    fn run(mut self, pace: &Pace) -> anyhow::Result<Tally> {
-        let mut tally = Tally::new();
-        pace.persist(&mut tally, |tally| {
+    fn run(mut self, pace: &Pace, mut recorder: Recorder) -> anyhow::Result<()> {
+        pace.persist(&mut recorder, |recorder| {
             let mut in_flight = VecDeque::with_capacity(self.in_flight_max);
-            let ended = self.session(pace, tally, &mut in_flight);
+            let ended = self.session(pace, recorder, &mut in_flight);
             pace.give_back(in_flight.len() as u64);
             ended
-        })?;
-        Ok(tally)
+        })
     }
 
     /// Sends and receives on one connection until the run is over and all is answered.
     fn session(
         &mut self,
         pace: &Pace,
-        tally: &mut Tally,
+        recorder: &mut Recorder,
         in_flight: &mut VecDeque<Sent>,
     ) -> io::Result<()> {
         let mut lane = Lane::connect(self.address, self.timeout)?;
@@ -218,7 +226,7 @@ impl Committer {
             if in_flight.is_empty() {
                 return Ok(());
             }
-            self.receive(&mut lane, pace, tally, in_flight)?;
+            self.receive(&mut lane, recorder, in_flight)?;
         }
     }
 
@@ -226,8 +234,7 @@ impl Committer {
     fn receive(
         &self,
         lane: &mut Lane,
-        pace: &Pace,
-        tally: &mut Tally,
+        recorder: &mut Recorder,
         in_flight: &mut VecDeque<Sent>,
     ) -> io::Result<()> {
         let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
@@ -245,14 +252,14 @@ impl Committer {
             }
             let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
             let failed = partitions.map(|one| one.error_code).find(|code| !code.is_none());
-            if pace.counts(now) {
-                match failed {
-                    None => {
-                        tally.records += self.partitions_count;
-                        tally.answered(now, now - sent.at);
+            match failed {
+                None => {
+                    recorder.answered(now, 0, self.partitions_count);
+                    if recorder.counts(now) {
+                        recorder.latency(0, now, now - sent.at, 1);
                     }
-                    Some(code) => tally.error(code.name()),
                 }
+                Some(code) => recorder.error(now, code.name()),
             }
             if in_flight.is_empty() || !lane.has_frame() {
                 return Ok(());

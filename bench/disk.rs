@@ -14,13 +14,18 @@ use anyhow::{Context, ensure};
 use ringmain::base::limits::{DIRECT_ALIGN_BYTES, MIB};
 
 use crate::arguments::DiskArgs;
-use crate::report::{Report, Tally, cpu_seconds};
+use crate::job::{Crew, Job, Work};
+use crate::pace::{Bounds, Pace};
+use crate::recorder::Recorder;
 
 /// Bytes of one write while the file is prepared.
 const PREPARE_BYTES: usize = MIB;
 
 /// Time before the measurement begins: the disk's first flushes are slower.
 const WARMUP: Duration = Duration::from_millis(200);
+
+/// From a write to the end of its flush.
+const WRITE: &str = "write";
 
 /// Heap memory with an aligned part: direct I/O takes nothing else, and std aligns to 16 at most.
 struct AlignedBytes {
@@ -51,11 +56,11 @@ impl Drop for Scratch {
     }
 }
 
-/// Overwrites and flushes one block after the other until the time is up.
+/// Fills a scratch file, so that its blocks can be overwritten and flushed one after the other.
 ///
 /// # Errors
 /// The directory cannot be written, or its file system refuses direct I/O.
-pub fn run(args: &DiskArgs) -> anyhow::Result<Report> {
+pub fn prepare(args: &DiskArgs) -> anyhow::Result<Job> {
     let align = DIRECT_ALIGN_BYTES as u64;
     ensure!(args.block_bytes.is_multiple_of(align), "--block-bytes must be a multiple of {align}");
     ensure!(args.block_bytes <= args.file_bytes, "--file-bytes must hold one block at least");
@@ -66,37 +71,51 @@ pub fn run(args: &DiskArgs) -> anyhow::Result<Report> {
         .custom_flags(libc::O_DIRECT)
         .open(&path)
         .with_context(|| format!("cannot create {} for direct writes", path.display()))?;
-    let _scratch = Scratch(path);
+    let scratch = Scratch(path);
     let blocks_count = args.file_bytes / args.block_bytes;
-    prepare(&file, blocks_count * args.block_bytes).context("cannot fill the scratch file")?;
-
-    let block = AlignedBytes::new(args.block_bytes as usize, 0xa5);
-    let measured_from = Instant::now() + WARMUP;
-    let until = measured_from + args.duration;
-    let mut tally = Tally::new();
-    let mut cpu_before = cpu_seconds();
-    let mut is_measuring = false;
-    for index in 0.. {
-        let sent = Instant::now();
-        if !is_measuring && sent >= measured_from {
-            is_measuring = true;
-            cpu_before = cpu_seconds();
-        }
-        file.write_all_at(block.as_slice(), index % blocks_count * args.block_bytes)?;
-        file.sync_data()?;
-        let now = Instant::now();
-        if now > until {
-            break;
-        }
-        if is_measuring {
-            tally.bytes += args.block_bytes;
-            tally.answered(now, now - sent);
-        }
-    }
-    Ok(Report::new("disk", tally, args.duration, cpu_seconds() - cpu_before))
+    fill(&file, blocks_count * args.block_bytes).context("cannot fill the scratch file")?;
+    let block_bytes = args.block_bytes;
+    let work: Work = Box::new(move |pace, recorder| {
+        let _scratch = scratch;
+        overwrite(&file, block_bytes, blocks_count, pace, recorder)
+    });
+    let crew =
+        Crew { name: "disk", series: &[WRITE], rate: None, is_finite: false, work: vec![work] };
+    let bounds = Bounds {
+        warmup: Some(WARMUP),
+        duration: Some(args.duration),
+        bytes: None,
+        timeout: args.duration,
+    };
+    Ok(Job { bounds, crews: vec![crew], broker_pid: args.report.broker_pid, check: None })
 }
 
-fn prepare(file: &File, bytes: u64) -> std::io::Result<()> {
+/// Overwrites and flushes one block after the other until the time is up.
+fn overwrite(
+    file: &File,
+    block_bytes: u64,
+    blocks_count: u64,
+    pace: &Pace,
+    mut recorder: Recorder,
+) -> anyhow::Result<()> {
+    let block = AlignedBytes::new(block_bytes as usize, 0xa5);
+    for index in 0.. {
+        let sent = Instant::now();
+        if pace.is_over(sent) {
+            break;
+        }
+        file.write_all_at(block.as_slice(), index % blocks_count * block_bytes)?;
+        file.sync_data()?;
+        let now = Instant::now();
+        recorder.answered(now, block_bytes, 0);
+        if recorder.counts(now) {
+            recorder.latency(0, now, now - sent, 1);
+        }
+    }
+    Ok(())
+}
+
+fn fill(file: &File, bytes: u64) -> std::io::Result<()> {
     let piece = AlignedBytes::new(PREPARE_BYTES, 0x5a);
     let mut position = 0;
     while position < bytes {

@@ -20,8 +20,9 @@ use ringmain::protocol::api::ApiKey;
 
 use crate::arguments::{GroupTargetArgs, HeartbeatArgs, RebalanceArgs};
 use crate::lane::place_thread;
-use crate::member::{Member, Plan, Protocol, Seat, Status, Versions};
-use crate::report::{Latency, Tally, cpu_seconds, cpu_seconds_of};
+use crate::member::{Member, Plan, Protocol, Seat, Status, Tally, Versions};
+use crate::process::{cpu_seconds, cpu_seconds_of};
+use crate::result::Latency;
 use crate::topic;
 
 /// Open files beside the members' connections: the binary's own, and those of its first questions.
@@ -156,10 +157,10 @@ fn measure_heartbeats(
         interval_seconds: fleet.interval_seconds(),
         join_seconds,
         seconds,
-        heartbeats: tally.requests,
-        heartbeats_per_second: (tally.requests as f64 / seconds * 10.0).round() / 10.0,
+        heartbeats: tally.heartbeats_count,
+        heartbeats_per_second: (tally.heartbeats_count as f64 / seconds * 10.0).round() / 10.0,
         errors: tally.errors.values().sum(),
-        latency_us: Latency::of(&tally.latency_ns),
+        latency_us: Latency::of(&tally.latency_us),
         errors_by_name: tally.errors,
         broker_cores: broker_after.zip(broker_before).map(|(after, before)| share(after - before)),
         client_cores: share(client_after - client_before),

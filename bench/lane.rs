@@ -8,9 +8,11 @@
 
 use std::io::{self, IoSlice, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU64;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
 /// Bytes of a frame's size field.
@@ -25,6 +27,12 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 
 /// Largest answer, bytes: more is taken for a broken stream. Kafka's consumers ask for 50 MiB.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// How long before its time a wait ends its sleep: what a wake-up takes.
+const AWAKE_TIME: Duration = Duration::from_micros(30);
+
+/// Longest wait in one go, so that a run that was stopped ends soon. Less than a second.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// A connected socket and what has been received from it.
 pub struct Lane {
@@ -88,6 +96,34 @@ impl Lane {
         }
     }
 
+    /// Waits until something can be received, or until `until`; false when the time was first.
+    ///
+    /// Wakes within some tens of µs of `until`, where the kernel's timers are (`sharpen_timers`):
+    /// it sleeps until shortly before, and looks again and again from then on.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn wait(&self, until: Instant) -> io::Result<bool> {
+        if self.has_frame() {
+            return Ok(true);
+        }
+        let until = until.min(Instant::now() + WAIT_MAX);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let sleep = left.saturating_sub(AWAKE_TIME);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: sleep.as_nanos() as i64 };
+            let mut watched = [PollFd::new(&self.stream, PollFlags::IN)];
+            match rustix::event::poll(&mut watched, Some(&timeout)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// The bytes at `range`, which `receive` returned last.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
@@ -139,6 +175,13 @@ impl Lane {
             self.buffer.resize(self.end + bytes, 0);
         }
     }
+}
+
+/// Has the kernel wake this thread as exactly as it can. By default it may be 50 µs late, so that
+/// several wake-ups become one.
+pub fn sharpen_timers() {
+    // A kernel that refuses is only a little late.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
 /// Allows this thread only the cores of `cpus`; threads that it starts inherit that.

@@ -3,19 +3,20 @@
 //! A request is a short head, cut where batches go, and the batches, which all requests share. Only
 //! the correlation id changes from one sending to the next: brokers patch offsets into their own
 //! copy.
-//! A producer that numbers its batches puts a head of its own before each batch's records.
+//! A producer that numbers or stamps its batches puts a front of its own before each batch's rest.
 //! **Invariant:** a request holds at most one batch a partition, as the protocol demands.
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use zerocopy::IntoBytes as _;
 
 use ringmain::base::ids::TopicId;
 use ringmain::base::limits::REQUEST_BYTES_MAX;
-use ringmain::protocol::batch::{BatchBuilder, BatchHeader, CRC_FROM, HEADER_BYTES};
+use ringmain::protocol::batch::{BatchBuilder, BatchHeader, BatchView, CRC_FROM, HEADER_BYTES};
+use ringmain::protocol::compression::Codec;
 use ringmain::protocol::header::encode_request;
 use ringmain::protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
@@ -24,10 +25,22 @@ use ringmain::protocol::record::NewRecord;
 use ringmain::protocol::wire::{Cut, Records};
 
 use crate::CLIENT_ID;
-use crate::arguments::ProduceArgs;
+use crate::arguments::LoadArgs;
+use crate::crc::Shift;
+use crate::payload::Payload;
+use crate::stamp::{STAMP_BYTES, STAMP_MARK};
 
 /// Where a request's correlation id stands, from the start of its size field.
 const CORRELATION_RANGE: std::ops::Range<usize> = 8..12;
+
+/// Where a batch's checksum stands.
+const CRC_RANGE: std::ops::Range<usize> = CRC_FROM - 4..CRC_FROM;
+
+/// A stamp begins before this place: behind the head, what frames a record, and its key.
+const STAMP_FROM_MAX: usize = HEADER_BYTES + 64;
+
+/// Bytes of batches in a request where nobody said how many.
+const REQUEST_BYTES_DEFAULT: u64 = 1 << 20;
 
 /// How long a broker may wait for the in-sync set, ms: Kafka's clients' default.
 const ACK_TIMEOUT_MS: i32 = 30_000;
@@ -36,8 +49,22 @@ const ACK_TIMEOUT_MS: i32 = 30_000;
 pub struct Batch {
     pub bytes: Vec<u8>,
     pub records_count: u64,
-    /// CRC-32C of the records, so that a new head costs no look at them.
-    records_crc: u32,
+    /// Bytes at the front that may be others in each sending: the head, and all until behind the
+    /// stamp where there is one.
+    front_bytes: usize,
+    is_stamped: bool,
+    /// CRC-32C of the rest, so that a new front costs no look at it.
+    rest_crc: u32,
+    /// Moves a front's checksum over the rest.
+    shift: Arc<Shift>,
+}
+
+/// What is new in each sending of a batch.
+#[derive(Default, Clone, Copy)]
+struct Front {
+    /// Producer id and sequence number.
+    number: Option<(i64, i32)>,
+    stamp: Option<[u8; STAMP_BYTES]>,
 }
 
 /// Numbers of a producer's batches: what comes next in each partition.
@@ -68,17 +95,38 @@ pub struct Shape<'a> {
 }
 
 impl Batch {
-    /// The batch's head with a producer's number in it, and the checksum that goes with it.
-    fn head(&self, producer_id: i64, base_sequence: i32) -> [u8; HEADER_BYTES] {
-        let first = self.bytes.first_chunk::<HEADER_BYTES>().expect("a batch has a head");
-        let mut header: BatchHeader = zerocopy::transmute!(*first);
-        header.producer_id.set(producer_id);
-        header.producer_epoch.set(0);
-        header.base_sequence.set(base_sequence);
-        let records_bytes = self.bytes.len() - HEADER_BYTES;
-        let head_crc = crc32c::crc32c(&header.as_bytes()[CRC_FROM..]);
-        header.crc.set(crc32c::crc32c_combine(head_crc, self.records_crc, records_bytes));
-        zerocopy::transmute!(header)
+    /// Of a whole batch's bytes; `shifts` are those of the batches before it, by their length.
+    fn new(bytes: Vec<u8>, shifts: &mut BTreeMap<usize, Arc<Shift>>) -> Batch {
+        let view = BatchView::first(&bytes).expect("the builder's own");
+        let records_count = u64::from(view.records_count());
+        let stamp_at =
+            bytes.windows(STAMP_BYTES).take(STAMP_FROM_MAX).position(|w| w == STAMP_MARK);
+        let front_bytes = stamp_at.map_or(HEADER_BYTES, |position| position + STAMP_BYTES);
+        let rest = &bytes[front_bytes..];
+        let rest_crc = crc32c::crc32c(rest);
+        let shift = shifts.entry(rest.len()).or_insert_with_key(|len| Arc::new(Shift::new(*len)));
+        let (shift, is_stamped) = (shift.clone(), stamp_at.is_some());
+        Batch { bytes, records_count, front_bytes, is_stamped, rest_crc, shift }
+    }
+
+    /// Appends the batch's front with what is new in it, and the checksum that goes with that.
+    fn put_front(&self, front: Front, to: &mut Vec<u8>) {
+        let start = to.len();
+        to.extend_from_slice(&self.bytes[..self.front_bytes]);
+        let bytes = &mut to[start..];
+        if let Some(stamp) = front.stamp.filter(|_| self.is_stamped) {
+            bytes[self.front_bytes - STAMP_BYTES..].copy_from_slice(&stamp);
+        }
+        let (head, _) = bytes.split_first_chunk_mut::<HEADER_BYTES>().expect("a batch has a head");
+        let header: &mut BatchHeader = zerocopy::transmute_mut!(head);
+        if let Some((producer_id, base_sequence)) = front.number {
+            header.producer_id.set(producer_id);
+            header.producer_epoch.set(0);
+            header.base_sequence.set(base_sequence);
+        }
+        let front_crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        let crc = self.shift.combine(front_crc, self.rest_crc);
+        bytes[CRC_RANGE].copy_from_slice(&crc.to_be_bytes());
     }
 }
 
@@ -89,8 +137,8 @@ pub struct PreparedRequest {
     batches: Vec<Arc<Batch>>,
     /// Which of the shape's partitions the first batch is for.
     first: usize,
-    /// The batches' heads where they are numbered.
-    heads: Vec<[u8; HEADER_BYTES]>,
+    /// The batches' fronts, one behind the other, where they are new in each sending.
+    fronts: Vec<u8>,
 }
 
 impl PreparedRequest {
@@ -119,18 +167,23 @@ impl PreparedRequest {
             cuts: encoded.cuts,
             batches,
             first,
-            heads: Vec::new(),
+            fronts: Vec::new(),
         }
     }
 
-    /// Gives each batch its number for the next sending.
-    pub fn number(&mut self, numbering: &mut Numbering) {
-        self.heads.clear();
+    /// Gives each batch its number for the next sending, and its stamp, where they have such.
+    pub fn renew(&mut self, numbering: Option<&mut Numbering>, stamp: Option<[u8; STAMP_BYTES]>) {
+        self.fronts.clear();
+        let mut numbering = numbering;
         for (index, batch) in self.batches.iter().enumerate() {
-            let partition = (self.first + index) % numbering.next.len();
-            let next = &mut numbering.next[partition];
-            self.heads.push(batch.head(numbering.producer_id, *next));
-            *next = next.wrapping_add(batch.records_count as i32) & i32::MAX;
+            let number = numbering.as_mut().map(|numbering| {
+                let partition = (self.first + index) % numbering.next.len();
+                let next = &mut numbering.next[partition];
+                let sequence = *next;
+                *next = next.wrapping_add(batch.records_count as i32) & i32::MAX;
+                (numbering.producer_id, sequence)
+            });
+            batch.put_front(Front { number, stamp }, &mut self.fronts);
         }
     }
 
@@ -141,15 +194,16 @@ impl PreparedRequest {
 
     /// Appends the request's pieces to `gather`.
     pub fn gather<'a>(&'a self, gather: &mut Vec<IoSlice<'a>>) {
-        let mut from = 0;
-        for (index, (cut, batch)) in self.cuts.iter().zip(&self.batches).enumerate() {
+        let (mut from, mut front_from) = (0, 0);
+        for (cut, batch) in self.cuts.iter().zip(&self.batches) {
             gather.push(IoSlice::new(&self.head[from..cut.position]));
-            match self.heads.get(index) {
-                Some(head) => {
-                    gather.push(IoSlice::new(head));
-                    gather.push(IoSlice::new(&batch.bytes[HEADER_BYTES..]));
-                }
-                None => gather.push(IoSlice::new(&batch.bytes)),
+            if self.fronts.is_empty() {
+                gather.push(IoSlice::new(&batch.bytes));
+            } else {
+                let front_end = front_from + batch.front_bytes;
+                gather.push(IoSlice::new(&self.fronts[front_from..front_end]));
+                gather.push(IoSlice::new(&batch.bytes[batch.front_bytes..]));
+                front_from = front_end;
             }
             from = cut.position;
         }
@@ -187,61 +241,82 @@ fn greatest_common_divisor(one: usize, other: usize) -> usize {
     if other == 0 { one } else { greatest_common_divisor(other, one % other) }
 }
 
+/// How the batches of one request are made.
+pub struct Recipe<'a> {
+    pub args: &'a LoadArgs,
+    /// Records of a batch, at most.
+    pub records_max: u64,
+    /// Whether the first record of each batch has room for a stamp.
+    pub is_stamped: bool,
+}
+
 /// The batches of one request, each with other records.
 ///
 /// # Errors
-/// A request would be larger than brokers take.
-pub fn build_batches(args: &ProduceArgs) -> anyhow::Result<Vec<Arc<Batch>>> {
-    let batches_count = (args.request_bytes / args.batch_bytes).max(1);
-    let largest = args.batch_bytes.max(args.record_bytes).saturating_mul(batches_count);
+/// A request would be larger than brokers take, or records have no room for a stamp.
+pub fn build_batches(recipe: &Recipe<'_>) -> anyhow::Result<Vec<Arc<Batch>>> {
+    let args = recipe.args;
+    let payload = Payload::new(args)?;
+    ensure!(
+        !recipe.is_stamped || args.compression == Codec::None,
+        "batches that carry the time of their sending cannot be built before with --compression"
+    );
+    let request_bytes = match args.linger {
+        Some(_) => args.batch_bytes,
+        None => args.request_bytes.unwrap_or(REQUEST_BYTES_DEFAULT),
+    };
+    let batches_count = (request_bytes / args.batch_bytes).max(1);
+    let value_bytes_max = payload.value_bytes_max() as u64;
+    let largest = args.batch_bytes.max(value_bytes_max).saturating_mul(batches_count);
     ensure!(
         largest <= REQUEST_BYTES_MAX as u64,
         "a request of {largest} bytes is more than the {REQUEST_BYTES_MAX} that brokers take"
     );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let now_ms = now.as_millis() as i64;
-    Ok((0..batches_count).map(|seed| Arc::new(build_batch(args, seed, now_ms))).collect())
+    let mut shifts = BTreeMap::new();
+    let mut first = 0; // numbers go on from batch to batch, so that samples come in turn
+    (0..batches_count)
+        .map(|_| {
+            let bytes = batch_bytes(recipe, &payload, first, now_ms);
+            let batch = Batch::new(bytes, &mut shifts);
+            ensure!(
+                batch.is_stamped || !recipe.is_stamped,
+                "a record needs {STAMP_BYTES} bytes at least to carry the time of its sending"
+            );
+            first += batch.records_count;
+            Ok(Arc::new(batch))
+        })
+        .collect()
 }
 
-/// As many records as fit into `--batch-bytes`, one at least.
-fn build_batch(args: &ProduceArgs, seed: u64, now_ms: i64) -> Batch {
-    let mut builder = BatchBuilder::new(args.compression);
+/// As many records as fit into `--batch-bytes`, one at least. Seeds go on from `first`.
+fn batch_bytes(recipe: &Recipe<'_>, payload: &Payload, first: u64, now_ms: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(recipe.args.compression);
     let mut record_bytes = 0; // in the batch, with what surrounds a value
     let mut records_count = 0;
-    while records_count == 0 || builder.bytes() as u64 + record_bytes <= args.batch_bytes {
+    let batch_bytes_max = recipe.args.batch_bytes;
+    while records_count == 0
+        || records_count < recipe.records_max
+            && builder.bytes() as u64 + record_bytes <= batch_bytes_max
+    {
         let bytes_before = builder.bytes() as u64;
-        let value = record_value(seed << 32 | records_count, args.record_bytes as usize);
-        builder.append(&NewRecord { timestamp: now_ms, value: Some(&value), ..Default::default() });
+        let seed = first + records_count;
+        let mut value = payload.value(seed);
+        if recipe.is_stamped && records_count == 0 && value.len() >= STAMP_BYTES {
+            value.to_mut()[..STAMP_BYTES].copy_from_slice(&STAMP_MARK);
+        }
+        let key = payload.key(seed);
+        let (key, value) = (key.as_deref(), Some(&*value));
+        builder.append(&NewRecord { timestamp: now_ms, key, value, ..Default::default() });
         record_bytes = builder.bytes() as u64 - bytes_before + 2; // later deltas are longer numbers
         records_count += 1;
     }
-    let bytes = builder.finish();
-    let records_crc = crc32c::crc32c(&bytes[HEADER_BYTES..]);
-    Batch { bytes, records_count, records_crc }
-}
-
-/// Printable bytes with 4 bits of entropy each: codecs find something to do, about a half.
-///
-/// The same seed gives the same bytes.
-pub fn record_value(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13; // xorshift: quick, and good enough to look at
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let mut value = Vec::with_capacity(bytes + 16);
-    while value.len() < bytes {
-        let word = next();
-        value.extend((0..16).map(|nibble| b'a' + (word >> (4 * nibble) & 0xf) as u8));
-    }
-    value.truncate(bytes);
-    value
+    builder.finish()
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use clap::Parser;
 
@@ -250,10 +325,16 @@ mod tests {
 
     use crate::arguments::{Cli, Command};
 
-    fn batches_of(flags: &[&str]) -> Vec<Arc<Batch>> {
+    pub fn load_args(flags: &[&str]) -> LoadArgs {
         let line = ["ringmain-bench", "produce"].iter().chain(flags);
         let Command::Produce(args) = Cli::parse_from(line).command else { unreachable!() };
-        build_batches(&args).expect("sizes are sound")
+        args.load
+    }
+
+    fn batches_of(flags: &[&str]) -> Vec<Arc<Batch>> {
+        let args = load_args(flags);
+        let recipe = Recipe { args: &args, records_max: u64::MAX, is_stamped: false };
+        build_batches(&recipe).expect("sizes are sound")
     }
 
     fn shape<'a>(partitions: &'a [i32], batches: &'a [Arc<Batch>]) -> Shape<'a> {
@@ -315,7 +396,7 @@ mod tests {
         let mut next = std::collections::BTreeMap::new();
         for _ in 0..3 {
             for request in &mut requests {
-                request.number(&mut numbering);
+                request.renew(Some(&mut numbering), None);
                 let mut gather = Vec::new();
                 request.gather(&mut gather);
                 let frame: Vec<u8> = gather.iter().flat_map(|slice| slice.to_vec()).collect();
@@ -341,12 +422,44 @@ mod tests {
         assert!(refused.to_string().contains("--batch-bytes"));
     }
 
+    /// Goal: a stamp is where the consumer looks for it, under a true checksum, beside a number
+    /// and behind a key. Method: send twice, read back.
     #[test]
-    fn values_are_printable_and_follow_their_seed() {
-        let value = record_value(3, 1001);
-        assert_eq!(value, record_value(3, 1001));
-        assert_ne!(value, record_value(4, 1001));
-        assert_eq!(value.len(), 1001);
-        assert!(value.iter().all(u8::is_ascii_lowercase));
+    fn stamped_batches_carry_the_time_of_each_sending() {
+        let args = load_args(&["--record-bytes=100", "--batch-bytes=1K", "--keys=5"]);
+        let recipe = Recipe { args: &args, records_max: 3, is_stamped: true };
+        let batches = build_batches(&recipe).expect("100 bytes are enough");
+        let mut request = PreparedRequest::new(&shape(&[4], &batches[..1]), 0);
+        let mut numbering = Numbering::new(77, 1);
+        for (stamp, sequence) in [([7; STAMP_BYTES], 0), ([9; STAMP_BYTES], 3)] {
+            request.renew(Some(&mut numbering), Some(stamp));
+            let mut gather = Vec::new();
+            request.gather(&mut gather);
+            let frame: Vec<u8> = gather.iter().flat_map(|slice| slice.to_vec()).collect();
+            let (_, body) = decode_request_header(&frame[4..]).expect("a header");
+            let decoded: ProduceRequest<'_> = decode_request(body, 9).expect("a request");
+            let records = decoded.topic_data[0].partition_data[0].records.bytes();
+            let batch = Batches::new(records).next().expect("one").expect("sound");
+            batch.check_crc().expect("made anew");
+            assert_eq!(batch.header().base_sequence.get(), sequence);
+            assert_eq!(batch.records_count(), 3, "no more than asked for");
+            let mut records = batch.records_in(batch.payload());
+            let first = records.next().expect("one").expect("sound");
+            assert!(first.value.expect("a value").starts_with(&stamp));
+            let second = records.next().expect("another").expect("sound");
+            assert!(!second.value.expect("a value").starts_with(&stamp));
+        }
+    }
+
+    #[test]
+    fn records_without_room_for_a_stamp_are_refused() {
+        for (flag, reason) in
+            [("--record-bytes=15", "16 bytes at least"), ("--compression=lz4", "--compression")]
+        {
+            let args = load_args(&[flag]);
+            let recipe = Recipe { args: &args, records_max: 9, is_stamped: true };
+            let refused = build_batches(&recipe).err().expect("no stamp");
+            assert!(refused.to_string().contains(reason), "{refused}");
+        }
     }
 }

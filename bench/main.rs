@@ -1,46 +1,78 @@
 //! `ringmain-bench`: a load generator for any Kafka broker, and the figures that it is compared
 //! with.
 //!
-//! In reading order: `arguments` (the flags), `topic` (make it, find its leaders), `load` (prebuilt
-//! requests), `lane` (a connection), `pace` (when a run measures and ends), `produce` and `fetch`
-//! (the loops), `walk` (what a fetch brought), `groups` and `commit` (consumer groups), `member`
-//! (one of theirs), `disk` (the base line), `report` (what was measured, as text or JSON).
+//! In reading order: `arguments` and `units` (the flags), `topic` (make it, find its leaders),
+//! `job` (a workload that is ready to run), `pace` (when it measures and ends), `schedule` (when
+//! requests are due), `recorder` (what threads see), `result` (the document that comes of it).
+//! - Producing: `produce`, `producer` (a connection's loop) over `lane` (the connection), `load`
+//!   (prebuilt requests), `payload` (their records), `crc`, `stamp` (when they were to be sent).
+//! - Together: `end_to_end` (also with those that catch up), `idle` (thousands of connections),
+//!   `workload_file` (several by name), `search` (the highest rate that holds a goal).
+//! - Fetching: `fetch`, `consumer` (a connection's loop), `walk` (what a fetch brought).
+//! - `sink`: the generator itself, measured.
+//! - Groups: `groups` and `commit`, `member` (one of theirs). `disk`: the base line of a write.
+//! - What is said of it: `outcome` (the result and where it goes), `summary` (as text), `progress`
+//!   (while it runs), `process` (what it cost).
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod commit;
+mod consumer;
+mod crc;
 mod disk;
+mod end_to_end;
 mod fetch;
 mod groups;
+mod idle;
+mod job;
 mod lane;
 mod load;
 mod member;
+mod outcome;
 mod pace;
+mod payload;
+mod process;
 mod produce;
-mod report;
+mod producer;
+mod progress;
+mod recorder;
+mod result;
+mod schedule;
+mod search;
+mod sink;
+mod stamp;
+mod summary;
 mod topic;
+mod units;
 mod walk;
+mod workload_file;
+
+#[cfg(test)]
+mod generator_tests;
+#[cfg(test)]
+mod scripted;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 
-use arguments::{Cli, Command, GroupsCommand, Output, ReadyArgs};
-use report::Report;
+use arguments::{Cli, Command, GroupsCommand, Output, ReadyArgs, command_line};
+use outcome::Origin;
+use ringmain::io::signals;
 
 /// What the generator calls itself in the broker's logs and quotas.
 pub const CLIENT_ID: &str = "ringmain-bench";
 
+/// What a program ends with that was interrupted twice.
+const INTERRUPTED: i32 = 130;
+
 fn main() -> ExitCode {
-    let ended = match Cli::parse().command {
-        Command::Produce(args) => produce::run(&args).map(|report| print(&report, args.run.output)),
-        Command::Fetch(args) => fetch::run(&args).map(|report| print(&report, args.run.output)),
-        Command::Groups(command) => measure_groups(&command),
-        Command::Disk(args) => disk::run(&args).map(|report| print(&report, args.output)),
-        Command::Ready(args) => ready(&args),
-    };
+    let matches = command_line().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let origin = Origin::of(&command_line(), &matches);
+    let ended = watch_signals().and_then(|()| run(cli.command, origin));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,26 +82,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(report: &Report, output: Output) {
-    match output {
-        Output::Text => println!("{}", report.text()),
-        Output::Json => println!("{}", report.json()),
-    }
+/// The first Ctrl-C ends the measurement, which is still reported; the second one ends everything.
+fn watch_signals() -> anyhow::Result<()> {
+    signals::block()?;
+    signals::on_stop(|_| {
+        if !pace::stop_all() {
+            std::process::exit(INTERRUPTED);
+        }
+    })?;
+    Ok(())
 }
 
-fn measure_groups(command: &GroupsCommand) -> anyhow::Result<()> {
+fn run(command: Command, origin: Origin) -> anyhow::Result<()> {
     match command {
-        GroupsCommand::Heartbeat(args) => {
-            let report = groups::heartbeat(args)?;
+        Command::Groups(GroupsCommand::Heartbeat(args)) => {
+            let report = groups::heartbeat(&args)?;
             print_as(args.target.output, || report.text(), || serde_json::to_string(&report))
         }
-        GroupsCommand::Rebalance(args) => {
-            let report = groups::rebalance(args)?;
+        Command::Groups(GroupsCommand::Rebalance(args)) => {
+            let report = groups::rebalance(&args)?;
             print_as(args.target.output, || report.text(), || serde_json::to_string(&report))
         }
-        GroupsCommand::Commit(args) => {
-            print(&commit::run(args)?, args.run.output);
-            Ok(())
+        Command::Ready(args) => ready(&args),
+        Command::Run(args) => workload_file::run(&args),
+        Command::Sink(args) => sink::run(&args, origin),
+        Command::Search(args) => search::run(&args, &origin),
+        command => {
+            let (report, job) = workload_file::prepare(&command)?;
+            origin.report(report, job?)
         }
     }
 }

@@ -4,6 +4,7 @@
 //! how far it is. It reads no records: what is measured is the group.
 //! **Invariant:** what a seat calls settled is what the broker has answered, never what was asked.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use uuid::Uuid;
 
 use ringmain::base::ids::TopicId;
@@ -28,7 +30,7 @@ use ringmain::protocol::subscription::{self, Assignment, Subscription, TopicPart
 
 use crate::CLIENT_ID;
 use crate::lane::Lane;
-use crate::report::Tally;
+use crate::result::{LATENCY_US_MAX, new_histogram};
 
 /// How long the broker waits for a member before it is given up, and for all to join again, ms.
 const SESSION_TIMEOUT_MS: i32 = 45_000;
@@ -76,6 +78,20 @@ pub struct Plan {
     pub interval: Option<Duration>,
     pub is_measuring: AtomicBool,
     pub tally: Mutex<Tally>,
+}
+
+/// What came of the members' heartbeats.
+pub struct Tally {
+    pub heartbeats_count: u64,
+    pub errors: BTreeMap<String, u64>,
+    pub latency_us: Histogram<u64>,
+}
+
+impl Tally {
+    /// An empty tally.
+    pub fn new() -> Tally {
+        Tally { heartbeats_count: 0, errors: BTreeMap::new(), latency_us: new_histogram() }
+    }
 }
 
 /// Where a member tells how far it is.
@@ -428,8 +444,12 @@ impl Member {
         let now = Instant::now();
         let mut tally = self.plan.tally.lock().unwrap_or_else(PoisonError::into_inner);
         match code {
-            ErrorCode::None => tally.answered(now, now - sent_at),
-            code => tally.error(code.name()),
+            ErrorCode::None => {
+                let us = (now - sent_at).as_micros() as u64;
+                tally.heartbeats_count += 1;
+                tally.latency_us.saturating_record(us.min(LATENCY_US_MAX));
+            }
+            code => *tally.errors.entry(code.name().to_owned()).or_default() += 1,
         }
     }
 

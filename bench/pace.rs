@@ -1,14 +1,14 @@
-//! When a run measures and when it ends, and the threads that take part in it.
+//! When a run measures and when it ends.
 //!
 //! **Invariant:** once a run is over it stays over; answers that come later are not counted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
-use crate::arguments::RunArgs;
-use crate::report::{Tally, cpu_seconds};
+use crate::recorder::Recorder;
 
 /// Measured time of a run that names no other bound.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
@@ -23,30 +23,79 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// Pause before a connection that was lost is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The bounds of a run, shared by its threads.
+/// When somebody asked the whole program to stop.
+static STOPPED_AT: OnceLock<Instant> = OnceLock::new();
+
+/// Ends all runs of the program, now and later; true when it had not been asked before.
+pub fn stop_all() -> bool {
+    STOPPED_AT.set(Instant::now()).is_ok()
+}
+
+/// When `stop_all` was called.
+pub fn stopped_at() -> Option<Instant> {
+    STOPPED_AT.get().copied()
+}
+
+/// What bounds a run.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Before the measurement; 1 s, or none where the run is not bound by time.
+    pub warmup: Option<Duration>,
+    /// Measured time; 10 s where nothing else bounds the run.
+    pub duration: Option<Duration>,
+    pub bytes: Option<u64>,
+    /// Longest wait for an answer, and for a lost connection to come back.
+    pub timeout: Duration,
+}
+
+/// The bounds of a run that has begun, shared by its threads.
 pub struct Pace {
+    began: Instant,
     measured_from: Instant,
     until: Instant,
     bytes_max: u64,
     claimed_bytes: AtomicU64,
     timeout: Duration,
+    is_aborted: AtomicBool,
 }
 
 impl Pace {
     /// A run that begins now; `is_finite` when the work ends by itself.
-    fn start(args: &RunArgs, is_finite: bool) -> Pace {
-        let by_bytes = is_finite || args.bytes.is_some();
-        let warmup = args.warmup.unwrap_or(if by_bytes { Duration::ZERO } else { WARMUP_DEFAULT });
-        let duration =
-            args.duration.unwrap_or(if by_bytes { DURATION_MAX } else { DURATION_DEFAULT });
-        let measured_from = Instant::now() + warmup;
+    pub fn start(bounds: &Bounds, is_finite: bool) -> Pace {
+        let by_bytes = is_finite || bounds.bytes.is_some();
+        let warmup = if by_bytes { Duration::ZERO } else { WARMUP_DEFAULT };
+        let duration = if by_bytes { DURATION_MAX } else { DURATION_DEFAULT };
+        let began = Instant::now();
+        let measured_from = began + bounds.warmup.unwrap_or(warmup);
         Pace {
+            began,
             measured_from,
-            until: measured_from + duration,
-            bytes_max: args.bytes.unwrap_or(u64::MAX),
+            until: measured_from + bounds.duration.unwrap_or(duration),
+            bytes_max: bounds.bytes.unwrap_or(u64::MAX),
             claimed_bytes: AtomicU64::new(0),
-            timeout: args.timeout,
+            timeout: bounds.timeout,
+            is_aborted: AtomicBool::new(false),
         }
+    }
+
+    /// When the run began, its warm-up included.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// When the measurement begins.
+    pub fn measured_from(&self) -> Instant {
+        self.measured_from
+    }
+
+    /// When the measurement ends by the clock.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// When the measurement ends or has ended: by the clock, or earlier where somebody stopped it.
+    pub fn end(&self) -> Instant {
+        stopped_at().map_or(self.until, |at| at.clamp(self.measured_from, self.until))
     }
 
     /// Takes `bytes` of what the run may move; false when the run is over.
@@ -55,6 +104,9 @@ impl Pace {
     pub fn claim(&self, bytes: u64, now: Instant) -> bool {
         if self.is_over(now) {
             return false;
+        }
+        if self.bytes_max == u64::MAX {
+            return true; // nothing to share between the threads
         }
         let is_granted = self.claimed_bytes.fetch_add(bytes, Ordering::Relaxed) < self.bytes_max;
         if !is_granted {
@@ -65,127 +117,105 @@ impl Pace {
 
     /// Gives back what a lost connection had claimed.
     pub fn give_back(&self, bytes: u64) {
-        self.claimed_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if self.bytes_max != u64::MAX {
+            self.claimed_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
-    /// Whether the time is up or all bytes are claimed.
+    /// Whether the time is up, all bytes are claimed, or somebody stopped the run.
     pub fn is_over(&self, now: Instant) -> bool {
-        now >= self.until || self.claimed_bytes.load(Ordering::Relaxed) >= self.bytes_max
+        now >= self.until || self.is_spent() || self.is_aborted() || STOPPED_AT.get().is_some()
     }
 
-    /// Whether an answer that came at `now` belongs to the measurement.
-    pub fn counts(&self, now: Instant) -> bool {
-        self.measured_from <= now && now <= self.until
+    /// Whether all bytes are claimed, in a run that is bound by them.
+    pub fn is_spent(&self) -> bool {
+        self.claimed_bytes.load(Ordering::Relaxed) >= self.bytes_max
+    }
+
+    /// Ends the run before its time: one of its threads cannot go on.
+    pub fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one of the run's threads could not go on.
+    pub fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::Relaxed)
     }
 
     /// How long was measured, when the run has ended by now with `last` the last counted answer.
     ///
     /// A run that was ended by the clock measured all of its time, also where the last answers are
     /// long ago: a broker that stalls does not become faster by it.
-    fn elapsed(&self, last: Option<Instant>) -> Duration {
-        let end =
-            if Instant::now() >= self.until { self.until } else { last.unwrap_or(self.until) };
+    pub fn elapsed(&self, last: Option<Instant>) -> Duration {
+        let end = self.end();
+        let end = if Instant::now() >= end { end } else { last.unwrap_or(end) };
         end.saturating_duration_since(self.measured_from)
     }
 
     /// Runs `session` until it ends well, opening what it needs anew each time it fails.
     ///
-    /// A failure counts as an error of the tally. Nothing is lost but what was in flight.
+    /// A failure counts as an error. Nothing is lost but what was in flight.
     ///
     /// # Errors
     /// The last failure, when it went on for longer than the timeout of an answer.
     pub fn persist(
         &self,
-        tally: &mut Tally,
-        mut session: impl FnMut(&mut Tally) -> std::io::Result<()>,
+        recorder: &mut Recorder,
+        mut session: impl FnMut(&mut Recorder) -> std::io::Result<()>,
     ) -> anyhow::Result<()> {
         let mut failing_since: Option<(Instant, u64)> = None;
         loop {
-            let Err(error) = session(tally) else { return Ok(()) };
+            let Err(error) = session(recorder) else { return Ok(()) };
             let now = Instant::now();
-            if self.counts(now) {
-                tally.error(&format!("connection: {error}"));
-            }
+            recorder.error(now, &format!("connection: {error}"));
             if self.is_over(now) {
                 return Ok(());
             }
+            let requests_count = recorder.requests_count();
             match failing_since {
-                Some((since, requests)) if requests == tally.requests => {
+                Some((since, before)) if requests_count == before => {
                     if now - since > self.timeout {
                         return Err(error).context("no connection any more");
                     }
                 }
-                _ => failing_since = Some((now, tally.requests)),
+                _ => failing_since = Some((now, requests_count)),
             }
             std::thread::sleep(RECONNECT_PAUSE);
         }
     }
 }
 
-/// What all threads of a run have seen together.
-pub struct Outcome {
-    pub tally: Tally,
-    pub elapsed: Duration,
-    pub cpu_seconds: f64,
-}
-
-/// Runs each of `workers` on a thread of its own until the run is over, or until all have ended by
-/// themselves where the work `is_finite`: then all of it is measured.
-///
-/// # Errors
-/// The first worker's error; the others have ended by then.
-pub fn run_all<W>(args: &RunArgs, is_finite: bool, workers: Vec<W>) -> anyhow::Result<Outcome>
-where
-    W: FnOnce(&Pace) -> anyhow::Result<Tally> + Send,
-{
-    let pace = Pace::start(args, is_finite);
-    let mut tally = Tally::new();
-    let mut cpu_before = 0.0;
-    std::thread::scope(|scope| {
-        let pace = &pace;
-        let threads: Vec<_> =
-            workers.into_iter().map(|worker| scope.spawn(move || worker(pace))).collect();
-        std::thread::sleep(pace.measured_from.saturating_duration_since(Instant::now()));
-        cpu_before = cpu_seconds();
-        for thread in threads {
-            let seen = thread.join().map_err(|_| anyhow!("a thread of the generator panicked"))?;
-            tally.add(seen?);
-        }
-        anyhow::Ok(())
-    })?;
-    let elapsed = pace.elapsed(tally.last);
-    Ok(Outcome { tally, elapsed, cpu_seconds: cpu_seconds() - cpu_before })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorder::{PUBLISH, Recording};
 
-    fn pace(bytes_max: u64, duration: Duration) -> Pace {
-        let measured_from = Instant::now();
-        Pace {
-            measured_from,
-            until: measured_from + duration,
-            bytes_max,
-            claimed_bytes: AtomicU64::new(0),
+    fn pace(bytes: Option<u64>, duration: Duration) -> Pace {
+        let bounds = Bounds {
+            warmup: Some(Duration::ZERO),
+            duration: Some(duration),
+            bytes,
             timeout: Duration::ZERO,
-        }
+        };
+        Pace::start(&bounds, false)
     }
 
     #[test]
     fn a_run_ends_when_its_bytes_are_claimed_and_goes_on_when_some_come_back() {
-        let pace = pace(100, Duration::from_secs(60));
+        let pace = pace(Some(100), Duration::from_secs(60));
         let now = Instant::now();
         assert!(pace.claim(60, now));
         assert!(pace.claim(60, now));
         assert!(!pace.claim(60, now));
         pace.give_back(60);
         assert!(pace.claim(60, now));
+        pace.abort();
+        assert!(pace.is_over(now));
     }
 
     #[test]
     fn a_run_that_stalls_is_measured_over_its_whole_time() {
-        let pace = pace(u64::MAX, Duration::from_millis(1));
+        let pace = pace(None, Duration::from_millis(1));
         std::thread::sleep(Duration::from_millis(2));
         assert!(!pace.claim(1, Instant::now()));
         assert_eq!(pace.elapsed(Some(pace.measured_from)), Duration::from_millis(1));
@@ -193,10 +223,12 @@ mod tests {
 
     #[test]
     fn a_connection_that_never_comes_back_ends_the_run_with_its_error() {
-        let pace = pace(u64::MAX, Duration::from_secs(60));
-        let mut tally = Tally::new();
-        let refused = |_: &mut Tally| Err(std::io::ErrorKind::ConnectionRefused.into());
-        assert!(pace.persist(&mut tally, refused).is_err());
-        assert_eq!(tally.errors.values().sum::<u64>(), 2);
+        let pace = pace(None, Duration::from_secs(60));
+        let recording = Recording::new("produce", &[PUBLISH], pace.measured_from, pace.until);
+        let mut recorder = recording.recorder();
+        let refused = |_: &mut Recorder| Err(std::io::ErrorKind::ConnectionRefused.into());
+        assert!(pace.persist(&mut recorder, refused).is_err());
+        drop(recorder);
+        assert_eq!(recording.so_far().0.errors, 2);
     }
 }

@@ -1,265 +1,191 @@
-//! Producing: each connection sends prebuilt requests and times their acknowledgements.
-//!
-//! A closed loop: so many requests are in flight a connection, and the next one leaves when an
-//! answer has come. An answer that comes while a large request is being sent is seen when that is
-//! done.
-//! **Invariant:** `in_flight` holds what was sent and not answered, in order; answers keep that
-//! order.
+//! Producing: what the flags ask for, as a crew of producers.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
 
-use ringmain::protocol::header::{decode_response, encode_request};
-use ringmain::protocol::messages::init_producer_id::InitProducerIdRequest;
-use ringmain::protocol::messages::produce::ProduceRequest;
+use crate::arguments::{LoadArgs, ProduceArgs};
+use crate::job::{Crew, Job, Work};
+use crate::lane::place_thread;
+use crate::load::{Batch, Recipe, build_batches};
+use crate::producer::{Plan, Producer, Spread};
+use crate::recorder::{PUBLISH, SCHEDULE};
+use crate::result::Asked;
+use crate::stamp::Stamps;
+use crate::topic::{self, Topic};
+use crate::units::Rate;
 
-use crate::CLIENT_ID;
-use crate::arguments::{Acks, ProduceArgs};
-use crate::lane::{Lane, place_thread};
-use crate::load::{self, Batch, Numbering, PreparedRequest, Shape};
-use crate::pace::{Pace, run_all};
-use crate::report::{Report, Tally};
-use crate::topic::{self, Leader, Topic};
-
-/// Version of InitProducerId, which brokers have had since it was first there.
-const INIT_VERSION: i16 = 0;
-
-/// Runs `ringmain-bench produce`.
+/// Makes `ringmain-bench produce` ready to run.
 ///
 /// # Errors
-/// The topic cannot be made, the sizes do not fit each other, or the broker is gone for good.
-pub fn run(args: &ProduceArgs) -> anyhow::Result<Report> {
+/// The topic cannot be made, or the flags do not fit each other or the topic.
+pub fn prepare(args: &ProduceArgs) -> anyhow::Result<Job> {
     if let Some(cpus) = &args.run.cpus {
         place_thread(&cpus.0)?;
     }
     let topic = topic::prepare(&args.target)?;
+    let (crew, _) = crew("produce", args, &topic, None)?;
+    Ok(Job {
+        bounds: args.run.bounds(),
+        crews: vec![crew],
+        broker_pid: args.run.report.broker_pid,
+        check: None,
+    })
+}
+
+/// A producer a connection; with `stamps` they write into each batch when it was to be sent. With
+/// it, how the records of a batch come where that is not at once.
+///
+/// # Errors
+/// The flags do not fit each other or the topic.
+pub fn crew(
+    name: &'static str,
+    args: &ProduceArgs,
+    topic: &Topic,
+    stamps: Option<Arc<Stamps>>,
+) -> anyhow::Result<(Crew, Option<Spread>)> {
     let connections_count = usize::from(args.run.connections);
     let leaders_count = topic.leaders.len();
     ensure!(
         connections_count >= leaders_count,
         "{leaders_count} brokers lead partitions of the topic: use as many --connections at least"
     );
-    let batches = load::build_batches(args)?;
-    let workers = (0..connections_count)
-        .map(|index| Producer::new(args, &topic, &batches, index))
+    let is_stamped = stamps.is_some();
+    let (batches, pacing) = batches_and_pacing(&args.load, connections_count, is_stamped)?;
+    let plan = Plan {
+        topic,
+        batches: &batches,
+        acks: args.load.acks,
+        is_idempotent: args.load.idempotence,
+        connections_count,
+        in_flight_max: usize::from(args.run.in_flight),
+        timeout: args.run.timeout,
+        requests_per_second: pacing.asked.as_ref().map(|asked| asked.requests_per_second),
+        spread: pacing.spread,
+        stamps,
+    };
+    let producers = (0..connections_count)
+        .map(|index| Producer::new(&plan, index))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let workers = workers.into_iter().map(|producer| |pace: &Pace| producer.run(pace)).collect();
-    let outcome = run_all(&args.run, false, workers)?;
-    Ok(Report::new("produce", outcome.tally, outcome.elapsed, outcome.cpu_seconds))
+    let work = producers
+        .into_iter()
+        .map(|producer| -> Work { Box::new(move |pace, recorder| producer.run(pace, recorder)) });
+    let series: &'static [&'static str] = match pacing.asked {
+        Some(_) => &[PUBLISH, SCHEDULE],
+        None => &[PUBLISH],
+    };
+    let work = work.collect();
+    Ok((Crew { name, series, rate: pacing.asked, is_finite: false, work }, pacing.spread))
 }
 
-/// Asks for a producer id on a connection without requests in flight.
-fn producer_id(lane: &mut Lane) -> io::Result<i64> {
-    let encoded =
-        encode_request(INIT_VERSION, 0, Some(CLIENT_ID), &InitProducerIdRequest::default());
-    lane.send(&mut [IoSlice::new(&encoded.head)])?;
-    let body = lane.receive()?;
-    let (_, answer) = decode_response::<InitProducerIdRequest>(INIT_VERSION, lane.bytes(body))
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    match answer.error_code.is_none() {
-        true => Ok(answer.producer_id),
-        false => Err(io::Error::other(answer.error_code.name())),
+/// The rate in requests a second.
+///
+/// # Errors
+/// The flags do not fit each other.
+pub fn requests_per_second(args: &LoadArgs, rate: Rate) -> anyhow::Result<f64> {
+    let args = LoadArgs { rate: Some(rate), ..args.clone() };
+    let (_, pacing) = batches_and_pacing(&args, 1, false)?;
+    Ok(pacing.asked.map_or(0.0, |asked| asked.requests_per_second))
+}
+
+/// How fast requests are to be sent, and how old their records are by then.
+struct Pacing {
+    asked: Option<Asked>,
+    spread: Option<Spread>,
+}
+
+/// The batches of a request, which a fixed rate with `--linger` may want smaller than they could
+/// be.
+fn batches_and_pacing(
+    args: &LoadArgs,
+    connections_count: usize,
+    is_stamped: bool,
+) -> anyhow::Result<(Vec<Arc<Batch>>, Pacing)> {
+    let build = |records_max: u64| build_batches(&Recipe { args, records_max, is_stamped });
+    let mut batches = build(u64::MAX)?;
+    let Some(rate) = args.rate else {
+        return Ok((batches, Pacing { asked: None, spread: None }));
+    };
+    let mut asked = asked(rate, &batches);
+    let Some(linger) = args.linger else {
+        return Ok((batches, Pacing { asked: Some(asked), spread: None }));
+    };
+    let spacing = Duration::from_secs_f64(connections_count as f64 / asked.records_per_second);
+    let full_count = batches[0].records_count;
+    let records_count = records_in_time(linger, spacing).min(full_count);
+    if records_count < full_count {
+        let records_per_second = asked.records_per_second;
+        batches = build(records_count)?;
+        asked = self::asked(Rate::Records(records_per_second), &batches);
+    }
+    let last_wait = spacing * (records_count as u32 - 1);
+    let wait = if records_count < full_count { linger } else { last_wait };
+    Ok((batches, Pacing { asked: Some(asked), spread: Some(Spread { spacing, wait }) }))
+}
+
+/// Records that come while the first of them waits for `linger`, itself included.
+fn records_in_time(linger: Duration, spacing: Duration) -> u64 {
+    (linger.as_nanos() / spacing.as_nanos().max(1)) as u64 + 1
+}
+
+/// The rate in every unit, for requests of these batches.
+fn asked(rate: Rate, batches: &[Arc<Batch>]) -> Asked {
+    let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+    let records: u64 = batches.iter().map(|batch| batch.records_count).sum();
+    let requests_per_second = match rate {
+        Rate::Bytes(rate) => rate / bytes as f64,
+        Rate::Requests(rate) => rate,
+        Rate::Records(rate) => rate / records as f64,
+    };
+    Asked {
+        requests_per_second,
+        bytes_per_second: requests_per_second * bytes as f64,
+        records_per_second: requests_per_second * records as f64,
+        achieved_share: 0.0,
     }
 }
 
-/// One connection's work.
-struct Producer {
-    address: SocketAddr,
-    timeout: Duration,
-    is_answered: bool,
-    is_idempotent: bool,
-    partitions_count: usize,
-    in_flight_max: usize,
-    version: i16,
-    requests: Vec<PreparedRequest>,
-    request_bytes: u64,
-    request_records: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::tests::load_args;
 
-/// A request that was sent.
-struct Sent {
-    correlation_id: i32,
-    at: Instant,
-}
+    #[test]
+    fn a_rate_is_the_same_in_every_unit() {
+        let args = load_args(&["--batch-bytes=16K", "--request-bytes=16K", "--rate=20MB"]);
+        let (batches, pacing) = batches_and_pacing(&args, 4, false).expect("fits");
+        let asked = pacing.asked.expect("there is a rate");
+        assert_eq!(asked.bytes_per_second, 20e6);
+        let batch = &batches[0];
+        assert_eq!(asked.requests_per_second, 20e6 / batch.bytes.len() as f64);
+        let records_per_second = asked.requests_per_second * batch.records_count as f64;
+        assert_eq!(asked.records_per_second, records_per_second);
+        assert!(pacing.spread.is_none());
+    }
 
-impl Producer {
-    /// The `index`th connection: brokers take turns, and connections of one broker begin with
-    /// different partitions.
-    fn new(
-        args: &ProduceArgs,
-        topic: &Topic,
-        batches: &[Arc<Batch>],
-        index: usize,
-    ) -> anyhow::Result<Producer> {
-        let Leader { address, partitions } = &topic.leaders[index % topic.leaders.len()];
-        let in_flight_max = usize::from(args.run.in_flight);
-        let acks = match args.acks {
-            Acks::None => 0,
-            Acks::Leader => 1,
-            Acks::All => -1,
+    /// Goal: batches are as a lingering client would fill them. Method: a rate at which the time
+    /// ends first, and one at which they are full before.
+    #[test]
+    fn a_batch_is_sent_when_it_is_full_or_its_time_is_over() {
+        let flags = |rate: &'static str| {
+            load_args(&["--record-bytes=1K", "--batch-bytes=16K", "--linger=5ms", rate])
         };
-        let shape = Shape {
-            topic: &topic.name,
-            topic_id: topic.id,
-            version: topic.produce_version,
-            acks,
-            partitions,
-            batches,
-        };
-        let turn = index / topic.leaders.len();
-        let connections_count = usize::from(args.run.connections).div_ceil(topic.leaders.len());
-        let start = turn * partitions.len() / connections_count;
-        Ok(Producer {
-            address: *address,
-            timeout: args.run.timeout,
-            is_answered: args.acks != Acks::None,
-            is_idempotent: args.idempotence,
-            partitions_count: partitions.len(),
-            in_flight_max,
-            version: topic.produce_version,
-            requests: load::prepare(&shape, start, in_flight_max)?,
-            request_bytes: batches.iter().map(|batch| batch.bytes.len() as u64).sum(),
-            request_records: batches.iter().map(|batch| batch.records_count).sum(),
-        })
-    }
+        let (batches, pacing) =
+            batches_and_pacing(&flags("--rate=1000rec"), 1, false).expect("fits");
+        assert_eq!((batches.len(), batches[0].records_count), (1, 6), "0 to 5 ms, one a ms");
+        let asked = pacing.asked.expect("there is a rate");
+        assert!((asked.records_per_second - 1000.0).abs() < 1e-6);
+        assert!((asked.requests_per_second - 1000.0 / 6.0).abs() < 1e-6);
+        let spread = pacing.spread.expect("records come one by one");
+        assert_eq!(spread.spacing, Duration::from_millis(1));
+        assert_eq!(spread.wait, Duration::from_millis(5));
 
-    fn run(mut self, pace: &Pace) -> anyhow::Result<Tally> {
-        let mut tally = Tally::new();
-        pace.persist(&mut tally, |tally| {
-            let mut in_flight = VecDeque::with_capacity(self.in_flight_max);
-            let ended = self.session(pace, tally, &mut in_flight);
-            pace.give_back(in_flight.len() as u64 * self.request_bytes);
-            ended
-        })?;
-        Ok(tally)
-    }
-
-    /// Sends and receives on one connection until the run is over and all is answered.
-    fn session(
-        &mut self,
-        pace: &Pace,
-        tally: &mut Tally,
-        in_flight: &mut VecDeque<Sent>,
-    ) -> io::Result<()> {
-        let mut lane = Lane::connect(self.address, self.timeout)?;
-        let mut numbering = match self.is_idempotent {
-            true => Some(Numbering::new(producer_id(&mut lane)?, self.partitions_count)),
-            false => None,
-        };
-        let mut sent_count: usize = 0;
-        loop {
-            let count = self.send(&mut lane, pace, sent_count, in_flight, &mut numbering)?;
-            sent_count += count;
-            if !self.is_answered {
-                self.count_unanswered(pace, tally, in_flight);
-                if count == 0 {
-                    return Ok(());
-                }
-                continue;
-            }
-            if in_flight.is_empty() {
-                return Ok(());
-            }
-            self.receive(&mut lane, pace, tally, in_flight)?;
-        }
-    }
-
-    /// Fills the window with one gathering write; returns how many requests that were.
-    fn send(
-        &mut self,
-        lane: &mut Lane,
-        pace: &Pace,
-        sent_count: usize,
-        in_flight: &mut VecDeque<Sent>,
-        numbering: &mut Option<Numbering>,
-    ) -> io::Result<usize> {
-        let at = Instant::now();
-        let requests_count = self.requests.len();
-        let indexes = (sent_count..).map(|number| number % requests_count);
-        let mut chosen = indexes.clone();
-        let mut count = 0;
-        while in_flight.len() < self.in_flight_max && pace.claim(self.request_bytes, at) {
-            let correlation_id = (sent_count + count) as i32 & i32::MAX;
-            let index = chosen.next().expect("goes round for ever");
-            self.requests[index].set_correlation_id(correlation_id);
-            if let Some(numbering) = numbering {
-                self.requests[index].number(numbering);
-            }
-            in_flight.push_back(Sent { correlation_id, at });
-            count += 1;
-        }
-        let mut gather: Vec<IoSlice<'_>> = Vec::with_capacity(64);
-        for index in indexes.take(count) {
-            self.requests[index].gather(&mut gather);
-        }
-        lane.send(&mut gather)?;
-        Ok(count)
-    }
-
-    /// Waits for one answer and takes all that came with it.
-    fn receive(
-        &self,
-        lane: &mut Lane,
-        pace: &Pace,
-        tally: &mut Tally,
-        in_flight: &mut VecDeque<Sent>,
-    ) -> io::Result<()> {
-        loop {
-            let body = lane.receive()?;
-            let now = Instant::now();
-            let frame = lane.bytes(body);
-            let sent = in_flight.front().expect("the caller awaits an answer");
-            let (correlation_id, response) =
-                decode_response::<ProduceRequest<'_>>(self.version, frame)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            if correlation_id != sent.correlation_id {
-                let reason = format!(
-                    "the answer to request {correlation_id} where {} is awaited",
-                    sent.correlation_id
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            let latency = now - sent.at;
-            in_flight.pop_front();
-            let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-            let failed = partitions.map(|partition| partition.error_code).find(|c| !c.is_none());
-            if failed.is_some() {
-                pace.give_back(self.request_bytes);
-            }
-            if pace.counts(now) {
-                match failed {
-                    None => self.count(tally, now, latency),
-                    Some(code) => tally.error(code.name()),
-                }
-            }
-            if let Some(code) = failed.filter(|_| self.is_idempotent) {
-                // What follows is out of order: begin anew, as another producer.
-                return Err(io::Error::other(code.name()));
-            }
-            if in_flight.is_empty() || !lane.has_frame() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// With acks=0 a request is done when the socket has taken it.
-    fn count_unanswered(&self, pace: &Pace, tally: &mut Tally, in_flight: &mut VecDeque<Sent>) {
-        let now = Instant::now();
-        for sent in in_flight.drain(..) {
-            if pace.counts(now) {
-                self.count(tally, now, now - sent.at);
-            }
-        }
-    }
-
-    fn count(&self, tally: &mut Tally, now: Instant, latency: Duration) {
-        tally.bytes += self.request_bytes;
-        tally.records += self.request_records;
-        tally.answered(now, latency);
+        let (batches, pacing) =
+            batches_and_pacing(&flags("--rate=10krec"), 1, false).expect("fits");
+        let full_count = batches[0].records_count;
+        assert!((15..=16).contains(&full_count), "{full_count}");
+        let spread = pacing.spread.expect("records come one by one");
+        assert_eq!(spread.wait, Duration::from_micros(100) * (full_count as u32 - 1));
     }
 }

@@ -58,6 +58,12 @@ impl Topic {
     pub fn partitions_count(&self) -> usize {
         self.latest.len()
     }
+
+    /// Records that the topic holds, as its offsets tell.
+    pub fn records_count(&self) -> u64 {
+        let ends = self.latest.iter();
+        ends.map(|(index, end)| (end - self.earliest[index]).max(0) as u64).sum()
+    }
 }
 
 /// Makes the topic as `target` asks for it, unless it is there, and finds its leaders.
@@ -73,7 +79,15 @@ pub fn prepare(target: &TargetArgs) -> anyhow::Result<Topic> {
                 outcome => outcome?,
             }
         }
-        create(&cluster, target).await?;
+        cluster.any().await?.version_of(ApiKey::Produce)?; // no time brings another version
+        cluster.any().await?.version_of(ApiKey::Fetch)?;
+        if target.no_create {
+            let name = &target.topic;
+            let found = cluster.refresh_topic(name, false).await;
+            found.with_context(|| format!("topic {name} is not there to be used (--no-create)"))?;
+        } else {
+            create(&cluster, target).await?;
+        }
         look_until_ready(&cluster, &target.topic, 1, CHANGE_TIMEOUT).await
     })
     .context("the load generator's runtime")??;
@@ -81,6 +95,14 @@ pub fn prepare(target: &TargetArgs) -> anyhow::Result<Topic> {
         eprintln!("topic {} has {} partitions already", topic.name, topic.partitions_count());
     }
     Ok(topic)
+}
+
+/// Looks at a topic that is there.
+///
+/// # Errors
+/// It is not, or no broker answers.
+pub fn look_at(target: &TargetArgs) -> anyhow::Result<Topic> {
+    wait_until_ready(&target.brokers, &target.topic, 1, CHANGE_TIMEOUT)
 }
 
 /// Waits until a broker is there and the topic has `partitions_min` partitions, each with a leader
