@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 
 import crates
 import maven
@@ -35,6 +34,7 @@ class Generator:
 
     def run(self, *arguments, seconds_max=RUN_SECONDS_MAX):
         """Runs a workload; returns its result document."""
+        arguments = [str(argument) for argument in arguments]
         said = run([self.program, *arguments, "--output", "json"], seconds_max=seconds_max)
         result = json.loads(said)
         expect(result["errors"] == 0,
@@ -140,11 +140,4 @@ def build_librdkafka():
 
 
 def write_json(file, value):
-    file.write_text(json.dumps(value, indent=1) + "\n")
-
-
-def spawn(arguments, log_file):
-    """A process that runs beside what is measured; the caller ends it."""
-    with open(log_file, "wb") as log:
-        return subprocess.Popen([str(one) for one in arguments], stdin=subprocess.DEVNULL,
-                                stdout=log, stderr=log)
+    file.write_text(json.dumps(value) + "\n")

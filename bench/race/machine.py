@@ -1,4 +1,4 @@
-"""The machine under the race: its memory, its disk and loopback without a broker, CPU of processes.
+"""The machine under the race: its memory, its disk and loopback without a broker, cost of processes.
 
 A guest that hands free memory back to its host pays for each page of it that is used again, and the
 page cache, which Apache Kafka writes to, grows by such pages: 0.4 GB/s instead of 4. So the memory
@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import socket
-import threading
 import time
 from pathlib import Path
 
@@ -32,7 +31,6 @@ LOOPBACK_SECONDS = 2
 LOOPBACK_PIECE_BYTES = MIB
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-SAMPLE_SECONDS = 0.02
 
 
 def memory_bytes(name):
@@ -179,34 +177,3 @@ def resident_bytes(pid):
     if not found:
         raise Failed(f"process {pid} does not tell its memory")
     return int(found.group(1)) * 1024
-
-
-class CpuWatch:
-    """Samples a process's CPU time while a load runs, for how much it used in a part of that."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.samples = []  # (time, CPU seconds), in order
-        self.is_over = threading.Event()
-        self.thread = threading.Thread(target=self.sample, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.is_over.set()
-        self.thread.join()
-        self.samples.append((time.monotonic(), cpu_seconds(self.pid)))
-
-    def sample(self):
-        while not self.is_over.wait(SAMPLE_SECONDS):
-            self.samples.append((time.monotonic(), cpu_seconds(self.pid)))
-
-    def cores_in_last(self, seconds):
-        """Cores that it used on average in the last `seconds` before the watch ended."""
-        end, used_at_end = self.samples[-1]
-        begin, used_at_begin = min(self.samples, key=lambda one: abs(one[0] - (end - seconds)))
-        if end <= begin:
-            raise Failed("the load was over before the CPU time was read twice")
-        return (used_at_end - used_at_begin) / (end - begin)

@@ -5,6 +5,7 @@ and stopped again; the measurements of a phase run in the order in which they st
 have base units: bytes, records, requests a second, µs, seconds, CPU seconds, bytes of memory.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Callable
@@ -23,6 +24,7 @@ NEWEST_REPEATS = 4  # of a client that cannot begin again by itself
 FAN_OUT_CONSUMERS = 50
 LIBRDKAFKA_CATCH_UP_RECORDS = 2_500_000  # of 1 KiB, in one process
 RESTART_SECONDS_MAX = 120
+LOST = re.compile(r"(\d+) of \d+ idle connections were closed")
 PHASES = ("write", "read")
 
 MEASUREMENTS = {}  # name -> Measurement, in the order of the run
@@ -58,13 +60,13 @@ def ingest_raw(session):
     if session.name == "ringmain":  # directly before: disks of virtual machines change their mind
         disk["fio_bytes_per_second"] = session.disk.overwrite_bytes_per_second()
         disk["loopback_bytes_per_second"] = machine.loopback_bytes_per_second()
-    return {**produce(session, "raw", 4, "--record-bytes", "1K", "--batch-bytes", "930000",
+    return {**produce(session, "ingest-raw", 4, "--record-bytes", "1K", "--batch-bytes", "930000",
                       "--request-bytes", "930000"), **disk}
 
 
 @measurement("ingest-16k", "write", is_quick=True)
 def ingest_16k(session):
-    return produce(session, "raw-16k", 4, "--record-bytes", "1K", "--batch-bytes", "16K",
+    return produce(session, "ingest-16k", 4, "--record-bytes", "1K", "--batch-bytes", "16K",
                    "--request-bytes", "16K", *EIGHT_BY_FOUR)
 
 
@@ -129,9 +131,10 @@ def end_to_end_tool(session):
 
 @measurement("end-to-end", "write")
 def end_to_end(session):
-    result = session.generator.run(
-        "end-to-end", *session.target("end-to-end"), "--record-bytes", "1K", "--batch-bytes", "1K",
-        "--rate", "1000r", *session.timed(5), *session.tells("end-to-end"))
+    """One record a request, 1,000 a second, read by one consumer on the same clock."""
+    result = session.load(
+        "end-to-end", "end-to-end", *session.target("end-to-end"), "--record-bytes", "1K",
+        "--batch-bytes", "1", "--request-bytes", "1", "--rate", "1000r", *session.timed(5))
     return latencies(of_series(result, "end_to_end"))
 
 
@@ -171,8 +174,11 @@ def catch_up_raw(session):
     if session.name == "ringmain":
         disk["fio_bytes_per_second"] = session.disk.read_bytes_per_second()
     forget_history(session)
-    return {**fetch(session, "history", "--from", "earliest", "--connections", "4", "--in-flight",
-                    "2", "--duration", "100s", "--warmup", "0s"), **disk}
+    read = fetch(session, "catch-up-raw", "history", "--from", "earliest", "--connections", "4",
+                 "--in-flight", "2", "--duration", "100s", "--warmup", "0s")
+    expect(read["disk_bytes"] > 0.8 * HISTORY_BYTES,
+           f"only {read['disk_bytes'] / GIB:.1f} GiB came from the disk")
+    return {**read, **disk}
 
 
 @measurement("catch-up-librdkafka", "read", names=KAFKA_AND_RINGMAIN)
@@ -185,27 +191,25 @@ def catch_up_librdkafka(session):
 
 @measurement("catch-up-meanwhile", "read", names=KAFKA_AND_RINGMAIN)
 def catch_up_meanwhile(session):
-    """The p99 of a producer at 20 MB/s alone, and while a reader catches up from the disk."""
+    """The p99 of a producer at 20 MB/s alone, and while a consumer reads from the disk."""
     write_history(session)
-    alone = open_loop(session, "meanwhile", 4, "20MB", "16K")
+    flags = [*session.target("history"), "--record-bytes", "1K", "--batch-bytes", "16K",
+             "--request-bytes", "16K", "--rate", "20MB", *EIGHT_BY_FOUR, *session.timed(3)]
+    alone = session.load("catch-up-alone", "produce", *flags)
     forget_history(session)
-    reader = session.spawn_generator(
-        "fetch", *session.address_flags("history"), "--from", "earliest", "--repeat",
-        "--connections", "2", "--duration", "60s")
-    try:
-        both = open_loop(session, "meanwhile", 4, "20MB", "16K")
-        expect(reader.poll() is None, "the reader that catches up ended before the producer")
-    finally:
-        reader.terminate()
-        reader.wait()
-    return {"alone_p99_us": alone["p99_us"], "meanwhile_p99_us": both["p99_us"]}
+    meanwhile = session.load("catch-up-meanwhile", "mixed", *flags, "--consumers", "0",
+                             "--catch-up", "1", "--catch-up-repeat")
+    [catch_up] = [part for part in meanwhile["parts"] if part["name"] == "catch-up"]
+    return {"alone_p99_us": alone["latency_us"]["p99"],
+            "meanwhile_p99_us": meanwhile["latency_us"]["p99"],
+            "catch_up_bytes_per_second": catch_up["bytes_per_second"]}
 
 
 @measurement("newest-raw", "read", names=KAFKA_AND_RINGMAIN, is_quick=True)
 def newest_raw(session):
     write_newest(session)
-    return fetch(session, "newest", "--from", "earliest", "--repeat", "--connections", "4",
-                 "--in-flight", "2", *session.timed(4))
+    return fetch(session, "newest-raw", "newest", "--from", "earliest", "--repeat", "--connections",
+                 "4", "--in-flight", "2", *session.timed(4))
 
 
 @measurement("newest-librdkafka", "read", names=KAFKA_AND_RINGMAIN)
@@ -222,16 +226,24 @@ def newest_librdkafka(session):
 def fan_out(session):
     """50 readers of the same newest data, each reads all of it, again and again."""
     write_newest(session)
-    return fetch(session, "newest", "--from", "earliest", "--repeat", "--consumers",
+    return fetch(session, "fan-out", "newest", "--from", "earliest", "--repeat", "--consumers",
                  str(FAN_OUT_CONSUMERS), "--connections", "1", *session.timed(4))
 
 
 @measurement("connections", "read", names=KAFKA_AND_RINGMAIN, runs_max=3)
 def connections(session):
-    alone = connected(session, 0)
-    among = connected(session, CONNECTIONS - ACTIVE_CONNECTIONS)
-    return {"alone_p99_us": alone["p99_us"], "among_p99_us": among["p99_us"],
-            "lost": among["lost"]}
+    """100 connections that produce at 2,000 requests a second together, alone and among 9,900
+    that are open and idle."""
+    flags = [*session.target("connections"), "--record-bytes", "1K", "--batch-bytes", "1",
+             "--request-bytes", "1", "--connections", str(ACTIVE_CONNECTIONS), "--rate", "2000r",
+             *session.timed(4)]
+    alone = session.load("connections-alone", "produce", *flags)
+    among = session.load("connections", "connections", *flags, "--idle",
+                         str(CONNECTIONS - ACTIVE_CONNECTIONS))
+    lost = [int(found.group(1)) for warning in among["warnings"]
+            if (found := LOST.match(warning))]
+    return {"alone_p99_us": alone["latency_us"]["p99"],
+            "among_p99_us": among["latency_us"]["p99"], "lost": sum(lost)}
 
 
 @measurement("librdkafka-1000", "read", names=KAFKA_AND_RINGMAIN, runs_max=3)
@@ -252,27 +264,22 @@ def librdkafka_10000(session):
 # ---- the loads ---------------------------------------------------------------------------------
 
 
-def produce(session, topic, seconds, *flags):
-    """A closed loop; with what the broker's CPU cost a MB and a request."""
-    with machine.CpuWatch(session.broker.process.pid) as watch:
-        result = session.generator.run("produce", *session.target(topic), "--acks", "all", *flags,
-                                       *session.timed(seconds), *session.tells(topic))
-    return rates(result, watch)
+def produce(session, name, seconds, *flags):
+    """A closed loop on a topic of that name."""
+    return rates(session.load(name, "produce", *session.target(name), "--acks", "all", *flags,
+                              *session.timed(seconds)))
 
 
-def fetch(session, topic, *flags):
-    with machine.CpuWatch(session.broker.process.pid) as watch:
-        result = session.generator.run("fetch", *session.address_flags(topic), *flags,
-                                       *session.tells(f"fetch-{topic}"))
-    return rates(result, watch)
+def fetch(session, name, topic, *flags):
+    return rates(session.load(name, "fetch", *session.address_flags(topic), "--no-create", *flags))
 
 
-def open_loop(session, topic, seconds, rate, batch, warmup="1s"):
+def open_loop(session, name, seconds, rate, batch, warmup="1s"):
     """At a fixed rate, each latency from the time when the request was to be sent."""
-    result = session.generator.run(
-        "produce", *session.target(topic), "--acks", "all", "--record-bytes", "1K", "--batch-bytes",
-        batch, "--request-bytes", batch, "--rate", rate, *EIGHT_BY_FOUR,
-        *session.timed(seconds, warmup), *session.tells(topic))
+    result = session.load(
+        name, "produce", *session.target(name), "--acks", "all", "--record-bytes", "1K",
+        "--batch-bytes", batch, "--request-bytes", batch, "--rate", rate, *EIGHT_BY_FOUR,
+        *session.timed(seconds, warmup))
     return {**latencies(result["latency_us"]), "achieved_share": result["asked"]["achieved_share"]}
 
 
@@ -312,30 +319,22 @@ def write_newest(session):
                           str(NEWEST_BYTES))
 
 
-def connected(session, idle_count):
-    """100 connections that produce at 2,000 requests a second together, beside idle ones."""
-    result = session.generator.run(
-        "connections", *session.target("connections"), "--idle", str(idle_count), "--active",
-        str(ACTIVE_CONNECTIONS), "--rate", "2000r", *session.timed(5),
-        *session.tells(f"connections-{idle_count}"))
-    return {**latencies(result["latency_us"]), "lost": result["errors"]}
-
-
 # ---- figures of a result document --------------------------------------------------------------
 
 
-def rates(result, watch):
-    cores = watch.cores_in_last(result["seconds"])
-    megabytes_per_second = result["bytes_per_second"] / 1e6
+def rates(result):
+    broker = result["broker"]
+    megabytes = result["bytes_per_second"] / 1e6
     return {
         "bytes_per_second": result["bytes_per_second"],
         "records_per_second": result["records_per_second"],
         "requests_per_second": result["requests_per_second"],
         "p99_us": result["latency_us"]["p99"],
-        "broker_cores": cores,
-        "broker_cpu_s_per_mb": cores / megabytes_per_second,
-        "broker_cpu_s_per_request": cores / result["requests_per_second"],
-        "cpu_s_per_mb": (cores + result["client_cores"]) / megabytes_per_second,
+        "broker_cores": broker["cores"],
+        "broker_cpu_s_per_mb": broker["cores"] / megabytes,
+        "broker_cpu_s_per_request": broker["cores"] / result["requests_per_second"],
+        "cpu_s_per_mb": (broker["cores"] + result["client_cores"]) / megabytes,
+        "disk_bytes": broker["read_bytes"],
     }
 
 

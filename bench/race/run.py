@@ -3,6 +3,8 @@
 
 import argparse
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,9 +73,12 @@ def main():
         if not (options.binaries / program).exists():
             sys.exit(f"build first: there is no {options.binaries / program}")
     options.data_dir.mkdir(parents=True, exist_ok=True)
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(options.out / "runs", ignore_errors=True)  # of an earlier race
+    (options.out / "runs").mkdir(parents=True)
     cores = sorted(os.sched_getaffinity(0))[:CORES_COUNT_MAX]
     os.sched_setaffinity(0, cores)  # of everything that is started from here
+    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))  # 10,000 connections
     free_bytes = os.statvfs(options.data_dir).f_bavail * os.statvfs(options.data_dir).f_frsize
     if free_bytes < DISK_BYTES_NEEDED:
         sys.exit(f"{options.data_dir}: {free_bytes // machine.GIB} GiB are free, "

@@ -1,5 +1,6 @@
 """One broker in one phase: started on an empty directory, warmed up, measured, gone with its data."""
 
+import json
 import shutil
 
 import brokers
@@ -100,14 +101,15 @@ class Session:
     def timed(self, seconds, warmup="1s"):
         return ["--duration", f"{self.seconds(seconds):g}s", "--warmup", warmup]
 
-    def tells(self, name):
-        """Where the whole result goes, what it is of, and whose cost is taken."""
+    def load(self, name, kind, *flags):
+        """Runs a workload of ringmain-bench that counts, with the broker's cost; keeps its result.
+        The page shows results of one name beside each other."""
         file = self.tools.documents_folder / f"{name}.{self.name}.{self.run_number}.json"
-        return ["--json", file, "--label", self.tools.labels[self.name],
-                "--broker-pid", self.broker.process.pid]
-
-    def spawn_generator(self, *arguments):
-        return clients.spawn([self.generator.program, *arguments], self.folder / "beside.log")
+        self.generator.run(kind, *flags, "--json", file, "--label", self.tools.labels[self.name],
+                           "--broker-pid", self.broker.process.pid)
+        result = {**json.loads(file.read_text()), "name": name}
+        clients.write_json(file, result)
+        return result
 
     # ---- topics and expectations ---------------------------------------------------------------
 
