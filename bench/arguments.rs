@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use ringmain::protocol::compression::Codec;
 
+use crate::files::{ComparisonArgs, FileArgs};
 use crate::member::Protocol;
 use crate::pace::Bounds;
 use crate::units::{
@@ -55,6 +56,8 @@ pub enum Command {
     Disk(DiskArgs),
     /// Wait until a topic's partitions all have a leader that answers, and say how long that took
     Ready(ReadyArgs),
+    /// Lay results of earlier runs beside each other: a table, and a page with --html
+    Report(ComparisonArgs),
 }
 
 /// Which topic of which brokers.
@@ -124,10 +127,12 @@ pub struct ReportArgs {
     /// What is under test, in your words [default: the brokers' addresses]
     #[arg(long)]
     pub label: Option<String>,
-    /// Process of the broker on this host, whose CPU time, memory, disk traffic and context switches
-    /// are taken
+    /// Process of the broker on this host, whose CPU time, memory, disk traffic and context
+    /// switches are taken
     #[arg(long, value_name = "PID")]
     pub broker_pid: Option<u32>,
+    #[command(flatten)]
+    pub files: FileArgs,
 }
 
 /// Flags of `produce`.
@@ -179,6 +184,10 @@ pub struct LoadArgs {
     /// each connection sends the next request when an answer has come
     #[arg(long, value_parser = parse_rate)]
     pub rate: Option<Rate>,
+    /// End well also where less than 99 % of --rate was achieved. That is told in any case; without
+    /// this it is an error, too, after all that was measured has been written
+    #[arg(long)]
+    pub allow_missed_rate: bool,
     /// Let records come evenly at --rate and batches wait for them as a client's do: a batch is
     /// sent when it is full or its first record is so old. Latencies are then counted for each
     /// record from the time when it came. Batches are built before all the same, so with a fixed
@@ -267,7 +276,8 @@ pub struct MixedArgs {
 pub struct ConnectionsArgs {
     /// Connections that are opened, have asked for the broker's versions once, and stay idle;
     /// --connections are the active ones
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(long, default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub idle: u32,
     #[command(flatten)]
     pub produce: ProduceArgs,
@@ -318,8 +328,8 @@ pub struct SinkArgs {
     /// Time of each measurement
     #[arg(long, value_parser = parse_duration, default_value = "5s")]
     pub duration: Duration,
-    /// Connections of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Connections of the generator, all on its one core
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub connections: u16,
     #[command(flatten)]
     pub report: ReportArgs,

@@ -79,6 +79,7 @@ pub fn prepare(args: &CommitArgs) -> anyhow::Result<Job> {
         bounds: args.run.bounds(),
         crews: vec![crew],
         broker_pid: args.run.report.broker_pid,
+        may_miss_rate: true,
         check: None,
     })
 }

@@ -87,7 +87,13 @@ pub fn prepare(args: &DiskArgs) -> anyhow::Result<Job> {
         bytes: None,
         timeout: args.duration,
     };
-    Ok(Job { bounds, crews: vec![crew], broker_pid: args.report.broker_pid, check: None })
+    Ok(Job {
+        bounds,
+        crews: vec![crew],
+        broker_pid: args.report.broker_pid,
+        may_miss_rate: true,
+        check: None,
+    })
 }
 
 /// Overwrites and flushes one block after the other until the time is up.

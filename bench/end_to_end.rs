@@ -70,6 +70,7 @@ fn job(args: &ProduceArgs, crews: Vec<Crew>, arrivals: Vec<Arrivals>) -> anyhow:
         bounds: args.run.bounds(),
         crews,
         broker_pid: args.run.report.broker_pid,
+        may_miss_rate: args.load.allow_missed_rate,
         check: Some(Box::new(move || arrivals.iter().filter_map(missing).collect())),
     })
 }
@@ -172,7 +173,7 @@ fn fill(args: &ProduceArgs, topic: &Topic, history_bytes: u64) -> anyhow::Result
         bytes: Some(missing_bytes as u64),
         timeout: args.run.timeout,
     };
-    let job = Job { bounds, crews: vec![crew], broker_pid: None, check: None };
+    let job = Job { bounds, crews: vec![crew], broker_pid: None, may_miss_rate: true, check: None };
     let part = job.measure()?.parts.remove(0);
     ensure!(part.errors == 0, "{} requests failed: {:?}", part.errors, part.errors_by_name);
     Ok(())

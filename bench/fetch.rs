@@ -47,6 +47,7 @@ pub fn prepare(args: &FetchArgs) -> anyhow::Result<Job> {
         bounds: args.run.bounds(),
         crews: vec![crew],
         broker_pid: args.run.report.broker_pid,
+        may_miss_rate: true,
         check: None,
     })
 }

@@ -31,7 +31,8 @@ fn job(broker: &ScriptedBroker, args: &ProduceArgs) -> Job {
     let mut args = args.clone();
     args.load.request_bytes = args.load.linger.is_none().then_some(1); // one batch
     let (crew, _) = produce::crew("produce", &args, &broker.topic(), None).expect("fits");
-    Job { bounds: args.run.bounds(), crews: vec![crew], broker_pid: None, check: None }
+    let bounds = args.run.bounds();
+    Job { bounds, crews: vec![crew], broker_pid: None, may_miss_rate: false, check: None }
 }
 
 fn measure(broker: &ScriptedBroker, flags: &[&str]) -> Measured {
@@ -131,6 +132,7 @@ fn a_stall_at_the_end_is_charged_as_well() {
     assert!(count_from(&latencies, 400) >= 50, "{}", count_from(&latencies, 400));
     assert!(part.requests < 60, "few were answered: {}", part.requests);
     assert!(measured.warnings.iter().any(|warning| warning.contains("achieved only")));
+    assert!(measured.failure.expect("it is an error").contains("cannot be held"));
 }
 
 /// Goal: with --linger each record counts from the time when it came. Method: 1000 records a
@@ -255,7 +257,7 @@ fn a_broker_that_is_gone_ends_the_run_with_the_reason() {
     drop(closed);
     let (crew, _) = produce::crew("produce", &args, &topic, None).expect("fits");
     let bounds = Bounds { timeout: 100 * MS, ..args.run.bounds() };
-    let job = Job { bounds, crews: vec![crew], broker_pid: None, check: None };
+    let job = Job { bounds, crews: vec![crew], broker_pid: None, may_miss_rate: true, check: None };
     let error = format!("{:#}", job.measure().err().expect("nobody is there"));
     assert!(error.contains("no connection any more"), "{error}");
 }

@@ -56,6 +56,7 @@ pub fn prepare(args: &ConnectionsArgs) -> anyhow::Result<Job> {
         bounds: run.bounds(),
         crews: vec![crew],
         broker_pid: run.report.broker_pid,
+        may_miss_rate: args.produce.load.allow_missed_rate,
         check: Some(Box::new(check)),
     })
 }

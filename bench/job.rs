@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::pace::{Bounds, Pace, stopped_at};
-use crate::process::{BrokerWatch, cpu_seconds};
+use crate::process::{BrokerWatch, cpu_seconds, cpu_seconds_of};
 use crate::progress::Progress;
 use crate::recorder::{Recorder, Recording};
 use crate::result::{Asked, Broker, Part};
@@ -22,7 +22,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const STACK_BYTES: usize = 512 * 1024;
 
 /// Least share of the rate that was asked for which is no reason for a warning.
-const ACHIEVED_SHARE_MIN: f64 = 0.99;
+pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
+
+/// What a run ends with that did not hold its rate.
+const RATE_MISSED: &str =
+    "the rate that was asked for cannot be held (--allow-missed-rate makes that no error)";
 
 /// What one thread does.
 pub type Work = Box<dyn FnOnce(&Pace, Recorder) -> anyhow::Result<()> + Send>;
@@ -44,6 +48,8 @@ pub struct Job {
     pub bounds: Bounds,
     pub crews: Vec<Crew>,
     pub broker_pid: Option<u32>,
+    /// Whether a rate that was not held is told, but no error.
+    pub may_miss_rate: bool,
     /// Looks at things when all threads have ended; what it finds are warnings.
     pub check: Option<Box<dyn FnOnce() -> Vec<String> + Send>>,
 }
@@ -55,6 +61,8 @@ pub struct Measured {
     pub broker: Option<Broker>,
     pub ended_early: bool,
     pub warnings: Vec<String>,
+    /// What is an error, although it was measured to its end.
+    pub failure: Option<String>,
 }
 
 /// What was used while it was measured.
@@ -70,7 +78,7 @@ impl Job {
     /// The first worker's error, which ends the others; or the broker's process is not there.
     pub fn measure(self) -> anyhow::Result<Measured> {
         let is_finite = self.crews.iter().all(|crew| crew.is_finite);
-        let by_bytes = self.bounds.bytes.is_some();
+        self.broker_pid.map_or(Ok(0.0), cpu_seconds_of)?; // better now than after the warm-up
         let pace = Pace::start(&self.bounds, is_finite);
         let (from, until) = (pace.measured_from(), pace.until());
         let recording = |crew: &Crew| Recording::new(crew.name, crew.series, from, until);
@@ -90,13 +98,16 @@ impl Job {
                 recording.part(elapsed, rate.as_ref())
             })
             .collect();
+        let ended_early = stopped_at().is_some_and(|at| at < until);
         let mut warnings: Vec<String> = parts.iter().filter_map(missed_rate).collect();
+        let is_failed = !warnings.is_empty() && !self.may_miss_rate && !ended_early;
+        let failure = is_failed.then(|| RATE_MISSED.to_owned());
         if let Some(check) = self.check {
             warnings.extend(check());
         }
-        let ended_early = stopped_at().is_some_and(|at| at < until) && !by_bytes;
         let broker = cost.broker.map(|broker| with_shares(broker, &parts));
-        Ok(Measured { parts, client_cores: cost.client_cores, broker, ended_early, warnings })
+        let client_cores = cost.client_cores;
+        Ok(Measured { parts, client_cores, broker, ended_early, warnings, failure })
     }
 }
 

@@ -28,8 +28,12 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 /// Largest answer, bytes: more is taken for a broken stream. Kafka's consumers ask for 50 MiB.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// How long before its time a wait ends its sleep: what a wake-up takes.
-const AWAKE_TIME: Duration = Duration::from_micros(30);
+/// How late wake-ups are taken to be: at first, and at most.
+const LATENESS_FIRST: Duration = Duration::from_micros(30);
+const LATENESS_MAX: Duration = Duration::from_micros(100);
+
+/// One wake-up counts for so much less than all before it.
+const LATENESS_WEIGHT: u32 = 8;
 
 /// Longest wait in one go, so that a run that was stopped ends soon. Less than a second.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -40,6 +44,7 @@ pub struct Lane {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    lateness: Duration, // of wake-ups, about
 }
 
 impl Lane {
@@ -52,7 +57,8 @@ impl Lane {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Lane { stream, buffer: vec![0; FIRST_READ_BYTES], start: 0, end: 0 })
+        let buffer = vec![0; FIRST_READ_BYTES];
+        Ok(Lane { stream, buffer, start: 0, end: 0, lateness: LATENESS_FIRST })
     }
 
     /// Sends all of `gather`; blocks while the peer does not read.
@@ -98,30 +104,39 @@ impl Lane {
 
     /// Waits until something can be received, or until `until`; false when the time was first.
     ///
-    /// Wakes within some tens of µs of `until`, where the kernel's timers are (`sharpen_timers`):
-    /// it sleeps until shortly before, and looks again and again from then on.
+    /// It sleeps until shortly before its time, by as much as this thread has been woken too late
+    /// until now, and looks again and again from then on: so it is some µs late at most, at the
+    /// price of about as much CPU time as a wake-up is late.
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn wait(&self, until: Instant) -> io::Result<bool> {
+    pub fn wait(&mut self, until: Instant) -> io::Result<bool> {
         if self.has_frame() {
             return Ok(true);
         }
         let until = until.min(Instant::now() + WAIT_MAX);
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
             if left.is_zero() {
                 return Ok(false);
             }
-            let sleep = left.saturating_sub(AWAKE_TIME);
+            let sleep = left.saturating_sub(self.lateness);
             let timeout = Timespec { tv_sec: 0, tv_nsec: sleep.as_nanos() as i64 };
             let mut watched = [PollFd::new(&self.stream, PollFlags::IN)];
             match rustix::event::poll(&mut watched, Some(&timeout)) {
+                Ok(0) if !sleep.is_zero() => self.learn(now.elapsed().saturating_sub(sleep)),
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Takes into account that a wake-up was so late.
+    fn learn(&mut self, lateness: Duration) {
+        let learnt = self.lateness * (LATENESS_WEIGHT - 1) / LATENESS_WEIGHT;
+        self.lateness = (learnt + lateness / LATENESS_WEIGHT).min(LATENESS_MAX);
     }
 
     /// The bytes at `range`, which `receive` returned last.
@@ -248,6 +263,22 @@ mod tests {
         let mut received = Vec::new();
         peer.read_to_end(&mut received).expect("closed");
         assert_eq!(received, pieces.concat());
+    }
+
+    /// Goal: a wait ends with what comes first, and never before its time. Method: nothing comes;
+    /// then a frame is there.
+    #[test]
+    fn a_wait_ends_with_its_time_or_with_something_to_receive() {
+        let (mut lane, mut peer) = pair();
+        let until = Instant::now() + Duration::from_millis(20);
+        assert!(!lane.wait(until).expect("connected"));
+        assert!(Instant::now() >= until);
+        peer.write_all(&frame(1, 3)).expect("connected");
+        peer.write_all(&frame(2, 3)).expect("connected");
+        while !lane.wait(Instant::now() + Duration::from_secs(5)).expect("connected") {}
+        lane.receive().expect("the first");
+        while !lane.wait(Instant::now() + Duration::from_secs(5)).expect("connected") {}
+        lane.receive().expect("the second");
     }
 
     #[test]

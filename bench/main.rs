@@ -11,19 +11,26 @@
 //! - Fetching: `fetch`, `consumer` (a connection's loop), `walk` (what a fetch brought).
 //! - `sink`: the generator itself, measured.
 //! - Groups: `groups` and `commit`, `member` (one of theirs). `disk`: the base line of a write.
-//! - What is said of it: `outcome` (the result and where it goes), `summary` (as text), `progress`
-//!   (while it runs), `process` (what it cost).
+//! - What is said of it: `outcome` (the result and where it goes), `progress` (while it runs),
+//!   `process` (what it cost), `compare` (several results beside each other), `terminal` (as text),
+//!   `files` (as what other programs read): `hgrm` and `hlog` (HdrHistogram's own formats), `page`
+//!   (one HTML file). `figures`: numbers as people read them.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod commit;
+mod compare;
 mod consumer;
 mod crc;
 mod disk;
 mod end_to_end;
 mod fetch;
+mod figures;
+mod files;
 mod groups;
+mod hgrm;
+mod hlog;
 mod idle;
 mod job;
 mod lane;
@@ -31,6 +38,7 @@ mod load;
 mod member;
 mod outcome;
 mod pace;
+mod page;
 mod payload;
 mod process;
 mod produce;
@@ -42,7 +50,7 @@ mod schedule;
 mod search;
 mod sink;
 mod stamp;
-mod summary;
+mod terminal;
 mod topic;
 mod units;
 mod walk;
@@ -50,6 +58,8 @@ mod workload_file;
 
 #[cfg(test)]
 mod generator_tests;
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod scripted;
 
@@ -104,6 +114,7 @@ fn run(command: Command, origin: Origin) -> anyhow::Result<()> {
             print_as(args.target.output, || report.text(), || serde_json::to_string(&report))
         }
         Command::Ready(args) => ready(&args),
+        Command::Report(args) => files::report(&args),
         Command::Run(args) => workload_file::run(&args),
         Command::Sink(args) => sink::run(&args, origin),
         Command::Search(args) => search::run(&args, &origin),

@@ -1,16 +1,15 @@
 //! From what a job measured to the result document, and to where that goes.
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Command};
 
 use crate::arguments::{Output, ReportArgs};
 use crate::job::{Job, Measured};
 use crate::process::machine;
 use crate::result::{FORMAT, RunResult, Setting};
-use crate::summary;
+use crate::terminal;
 
 /// What a workload is called and what it was told: its command line.
 #[derive(Clone, Default)]
@@ -44,12 +43,15 @@ impl Origin {
     /// Runs the job, prints its result and writes its files.
     ///
     /// # Errors
-    /// The job cannot go on, or a file cannot be written.
+    /// The job cannot go on, a file cannot be written, or the rate that was asked for was not held:
+    /// what was measured has been printed and written then.
     pub fn report(self, args: &ReportArgs, job: Job) -> anyhow::Result<()> {
         let started_at_ms = now_ms();
         let measured = job.measure()?;
+        let failure = measured.failure.clone();
         let result = self.result(args, started_at_ms, measured);
-        publish(&[result], args.output, args.json.as_deref())
+        publish(&[result], args)?;
+        failure.map_or(Ok(()), |failure| Err(anyhow!(failure)))
     }
 
     /// The result document of what was measured.
@@ -100,26 +102,38 @@ fn rounded(cores: f64) -> f64 {
     (cores * 1000.0).round() / 1000.0
 }
 
-/// Prints the results, their warnings loudly, and writes them to the file.
+/// Prints the results and writes them to all files that were asked for.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn publish(results: &[RunResult], output: Output, json: Option<&Path>) -> anyhow::Result<()> {
+/// A file cannot be written.
+pub fn publish(results: &[RunResult], args: &ReportArgs) -> anyhow::Result<()> {
+    print(results, args.output)?;
+    if let Some(path) = &args.json {
+        let text = match results {
+            [result] => serde_json::to_string(result)?,
+            results => serde_json::to_string(results)?,
+        };
+        std::fs::write(path, text + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    args.files.write(results)
+}
+
+/// Prints the results, their warnings loudly.
+///
+/// # Errors
+/// None that a result has.
+pub fn print(results: &[RunResult], output: Output) -> anyhow::Result<()> {
     for result in results {
         for warning in &result.warnings {
             eprintln!("ringmain-bench: WARNING: {warning}");
         }
         match output {
-            Output::Text => println!("{}", summary::text(result)),
+            Output::Text => println!("{}", terminal::of_run(result)),
             Output::Json => println!("{}", serde_json::to_string(result)?),
         }
     }
-    let Some(path) = json else { return Ok(()) };
-    let text = match results {
-        [result] => serde_json::to_string(result)?,
-        results => serde_json::to_string(results)?,
-    };
-    std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    Ok(())
 }
 
 #[cfg(test)]

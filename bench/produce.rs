@@ -30,6 +30,7 @@ pub fn prepare(args: &ProduceArgs) -> anyhow::Result<Job> {
         bounds: args.run.bounds(),
         crews: vec![crew],
         broker_pid: args.run.report.broker_pid,
+        may_miss_rate: args.load.allow_missed_rate,
         check: None,
     })
 }

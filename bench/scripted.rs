@@ -32,7 +32,8 @@ pub const TOPIC: &str = "scripted";
 const PRODUCE_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 11;
 
-/// When the produce request that came so long after the first one is answered, and with which error.
+/// When the produce request that came so long after the first one is answered, and with which
+/// error.
 pub type Script = dyn Fn(Duration) -> (Duration, ErrorCode) + Send + Sync;
 
 /// The broker; its threads end with their connections.

@@ -6,6 +6,7 @@
 use anyhow::{bail, ensure};
 
 use crate::arguments::{ProduceArgs, SearchArgs};
+use crate::job::ACHIEVED_SHARE_MIN;
 use crate::outcome::{Origin, now_ms, publish};
 use crate::pace::stopped_at;
 use crate::produce;
@@ -14,9 +15,6 @@ use crate::units::Rate;
 
 /// Share of what goes without a rate that is tried first.
 const FIRST_SHARE: f64 = 0.5;
-
-/// Least share of a rate that must be achieved.
-const ACHIEVED_SHARE_MIN: f64 = 0.99;
 
 /// A quantile of the latency that may take so long.
 struct Goal {
@@ -99,8 +97,7 @@ pub fn run(args: &SearchArgs, origin: &Origin) -> anyhow::Result<()> {
             goal.name, goal.us
         ));
     }
-    let report = &args.produce.run.report;
-    publish(&[result], report.output, report.json.as_deref())
+    publish(&[result], &args.produce.run.report)
 }
 
 fn goal(args: &SearchArgs) -> anyhow::Result<Goal> {

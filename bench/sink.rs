@@ -80,7 +80,7 @@ pub fn run(args: &SinkArgs, origin: Origin) -> anyhow::Result<()> {
     measured.parts.extend(bare.parts);
     measured.warnings.extend(shortfalls(&measured, bare_bytes_per_second));
     let result = origin.result(&args.report, started_at_ms, measured);
-    publish(&[result], args.report.output, args.report.json.as_deref())
+    publish(&[result], &args.report)
 }
 
 /// What to say where the generator is slower than it must be.
@@ -134,7 +134,14 @@ fn measure_producers(
         latest: Default::default(),
     };
     let (crew, _) = produce::crew(name, &produce_args, &topic, None)?;
-    Job { bounds: bounds(args), crews: vec![crew], broker_pid: None, check: None }.measure()
+    Job {
+        bounds: bounds(args),
+        crews: vec![crew],
+        broker_pid: None,
+        may_miss_rate: true,
+        check: None,
+    }
+    .measure()
 }
 
 fn measure_bare(args: &SinkArgs, address: SocketAddr) -> anyhow::Result<Measured> {
@@ -158,7 +165,14 @@ fn measure_bare(args: &SinkArgs, address: SocketAddr) -> anyhow::Result<Measured
     };
     let work = (0..args.connections).map(work).collect();
     let crew = Crew { name: "bare", series: &[WRITE], rate: None, is_finite: false, work };
-    Job { bounds: bounds(args), crews: vec![crew], broker_pid: None, check: None }.measure()
+    Job {
+        bounds: bounds(args),
+        crews: vec![crew],
+        broker_pid: None,
+        may_miss_rate: true,
+        check: None,
+    }
+    .measure()
 }
 
 /// The cores that this process may use.

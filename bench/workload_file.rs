@@ -26,7 +26,7 @@ use toml::{Table, Value};
 
 use crate::arguments::{Cli, Command, ReportArgs, RunFileArgs, command_line};
 use crate::job::{Job, Measured};
-use crate::outcome::{Origin, now_ms, publish};
+use crate::outcome::{Origin, now_ms, print};
 use crate::pace::stopped_at;
 use crate::result::RunResult;
 
@@ -46,7 +46,7 @@ const KINDS: &[&str] = &[
 const OWN_KEYS: &[&str] = &["name", "kind", "together"];
 
 /// Flags that are of the whole run: they stand on its command line.
-const RUN_FLAGS: &[&str] = &["json", "output", "help", "version"];
+const RUN_FLAGS: &[&str] = &["json", "hgrm", "hlog", "html", "output", "help", "version"];
 
 /// Least likeness of two words of which one may have been meant for the other.
 const LIKENESS_MIN: f64 = 0.7;
@@ -68,7 +68,7 @@ pub fn run(args: &RunFileArgs) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {shown}"))?;
     let workloads = parse(&text, &overrides(args)).with_context(|| format!("in {shown}"))?;
-    let mut results = Vec::new();
+    let (mut results, mut failures) = (Vec::new(), Vec::new());
     let mut left = workloads.into_iter().peekable();
     while let Some(first) = left.next() {
         let mut group = vec![first];
@@ -78,16 +78,20 @@ pub fn run(args: &RunFileArgs) -> anyhow::Result<()> {
         if stopped_at().is_some() {
             break; // what was measured is still told
         }
-        let measured = run_together(group)?;
-        publish(&measured, args.report.output, None)?;
-        results.extend(measured);
+        for (result, failure) in run_together(group)? {
+            print(std::slice::from_ref(&result), args.report.output)?;
+            failures
+                .extend(failure.map(|failure| anyhow!("workload {:?}: {failure}", result.name)));
+            results.push(result);
+        }
     }
     if let Some(path) = &args.report.json {
         let text = serde_json::to_string(&results)?;
         std::fs::write(path, text + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    args.report.files.write(&results)?;
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// What the command line says for all workloads, whatever the file says.
@@ -104,8 +108,9 @@ fn overrides(args: &RunFileArgs) -> Table {
     overrides
 }
 
-/// Makes all ready, one after the other, and then measures them at the same time.
-fn run_together(group: Vec<Workload>) -> anyhow::Result<Vec<RunResult>> {
+/// Makes all ready, one after the other, and then measures them at the same time. Each result comes
+/// with what is an error about it, if there is something.
+fn run_together(group: Vec<Workload>) -> anyhow::Result<Vec<(RunResult, Option<String>)>> {
     let mut ready = Vec::with_capacity(group.len());
     for workload in group {
         let name = workload.origin.name.clone().unwrap_or_default();
@@ -120,19 +125,18 @@ fn run_together(group: Vec<Workload>) -> anyhow::Result<Vec<RunResult>> {
         let measure = |(origin, report, job): (Origin, ReportArgs, Job)| {
             scope.spawn(move || {
                 let measured: Measured = job.measure()?;
+                let failure = measured.failure.clone();
                 let mut result = origin.result(&report, started_at_ms, measured);
                 if is_shared {
                     let note = "ran together with others: client and broker costs are of all";
                     result.warnings.push(note.to_owned());
                 }
-                anyhow::Ok(result)
+                anyhow::Ok((result, failure))
             })
         };
         let threads: Vec<_> = ready.into_iter().map(measure).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<RunResult>>| {
-            thread.join().map_err(|_| anyhow!("a workload panicked"))?
-        };
-        threads.into_iter().map(join).collect()
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.map(|ended| ended.map_err(|_| anyhow!("a workload panicked"))?).collect()
     })
 }
 

@@ -1,0 +1,212 @@
+//! `ringmain-bench` as its users run it: the built binary against a node.
+//!
+//! What its figures are worth is tested beside them, in bench/generator_tests.rs.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+const START_SECONDS_MAX: u64 = 30;
+/// Small requests, so that a debug build keeps up.
+const SMALL: [&str; 6] = ["--batch-bytes", "4K", "--request-bytes", "4K", "--partitions", "4"];
+
+struct Node {
+    child: Child,
+    address: String,
+    folder: PathBuf,
+}
+
+impl Node {
+    fn start(name: &str) -> Node {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("the folder can be made");
+        let address = free_address();
+        let child = Command::new(env!("CARGO_BIN_EXE_ringmain"))
+            .args(["serve", "--listen", &address, "--memory", "512M", "--data-dir"])
+            .arg(folder.join("data"))
+            .spawn()
+            .expect("the binary was built");
+        let node = Node { child, address, folder };
+        let started = Instant::now();
+        while !node.bench(&["ready", "--topic", "none", "--timeout", "1s"]).stderr_has("none") {
+            let waited = started.elapsed().as_secs();
+            assert!(waited < START_SECONDS_MAX, "the node does not answer");
+            thread::sleep(Duration::from_millis(50));
+        }
+        node
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmain-bench"));
+        command.args(arguments).args(["--brokers", &self.address]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn bench(&self, arguments: &[&str]) -> Ended {
+        Ended(self.command(arguments).output().expect("it was built"))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("it is text").to_owned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A program that has ended.
+struct Ended(Output);
+
+impl Ended {
+    fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    fn stderr_has(&self, text: &str) -> bool {
+        self.stderr().contains(text)
+    }
+
+    /// The one line that says why it failed.
+    fn failure(&self) -> String {
+        assert_eq!(self.0.status.code(), Some(1), "{}", self.stderr());
+        assert!(self.0.stdout.is_empty());
+        let stderr = self.stderr();
+        assert_eq!(stderr.lines().count(), 1, "one sentence: {stderr}");
+        stderr
+    }
+}
+
+fn free_address() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    free.local_addr().expect("it is bound").to_string()
+}
+
+fn read_json(path: &str) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("it was written")).expect("it is JSON")
+}
+
+/// Goal: Ctrl-C ends a run early, and what it found is told. Method: interrupt a run of an hour
+/// once its topic holds records.
+#[test]
+fn an_interrupted_run_still_reports_what_it_found() {
+    let node = Node::start("bench-interrupted");
+    let json = node.path("result.json");
+    let hour = ["produce", "--topic", "t", "--duration", "1h", "--warmup", "0s", "--json", &json];
+    let running = node.command(&[&hour[..], &SMALL].concat()).spawn().expect("it was built");
+    let fetch = ["fetch", "--topic", "t", "--partitions", "4", "--no-create", "--output", "json"];
+    let started = Instant::now();
+    loop {
+        let ended = node.bench(&fetch);
+        let fetched: Option<Value> = serde_json::from_slice(&ended.0.stdout).ok();
+        if fetched.is_some_and(|result| result["records"].as_u64() > Some(0)) {
+            break;
+        }
+        assert!(started.elapsed().as_secs() < START_SECONDS_MAX, "nothing is produced");
+    }
+    let kill = Command::new("kill").args(["-INT", &running.id().to_string()]).status();
+    assert!(kill.expect("kill is a program").success());
+    let ended = Ended(running.wait_with_output().expect("it is our child"));
+    assert!(ended.0.status.success(), "{}", ended.stderr());
+    let result = read_json(&json);
+    assert_eq!(result["ended_early"], true);
+    assert!(result["records"].as_u64() > Some(0));
+    assert!(result["seconds"].as_f64() < Some(3600.0));
+    assert!(String::from_utf8_lossy(&ended.0.stdout).contains("stopped before its time"));
+}
+
+/// Goal: a workload file runs what it names, together where it says so. Method: three workloads, of
+/// which two share their time; their results stand in one file.
+#[test]
+fn a_workload_file_gives_a_result_for_each_name() {
+    let node = Node::start("bench-file");
+    let file = node.path("workloads.toml");
+    let text = r#"
+        [defaults]
+        topic = "t"
+        partitions = 4
+        batch-bytes = "4K"
+        duration = "400ms"
+        warmup = "100ms"
+        allow-missed-rate = true
+        [[workload]]
+        name = "writers"
+        kind = "produce"
+        request-bytes = "4K"
+        rate = "100r"
+        [[workload]]
+        name = "readers"
+        kind = "fetch"
+        follow = true
+        together = true
+        [[workload]]
+        name = "both"
+        kind = "end-to-end"
+        request-bytes = "4K"
+        rate = "100r"
+    "#;
+    fs::write(&file, text).expect("it can be written");
+    let json = node.path("results.json");
+    let ended = node.bench(&["run", &file, "--json", &json, "--output", "json"]);
+    assert!(ended.0.status.success(), "{}", ended.stderr());
+    let results = read_json(&json);
+    let names: Vec<&str> = results
+        .as_array()
+        .expect("several")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    assert_eq!(names, ["writers", "readers", "both"]);
+    assert_eq!(String::from_utf8_lossy(&ended.0.stdout).lines().count(), 3, "a line each");
+    assert_eq!(results[0]["asked"]["requests_per_second"], 100.0);
+    assert_eq!(results[2]["parts"][0]["series"][0]["name"], "end_to_end");
+    assert!(results[2]["records"].as_u64() > Some(0));
+}
+
+/// Goal: idle connections are opened, kept and found again. Method: 500 beside two active ones.
+#[test]
+fn idle_connections_stay_beside_active_ones() {
+    let node = Node::start("bench-connections");
+    let flags = ["connections", "--idle", "500", "--connections", "2", "--allow-missed-rate"];
+    let run = ["--rate", "50r", "--duration", "300ms", "--warmup", "0s", "--output", "json"];
+    let ended = node.bench(&[&flags[..], &run, &SMALL].concat());
+    assert!(ended.0.status.success(), "{}", ended.stderr());
+    let result: Value = serde_json::from_slice(&ended.0.stdout).expect("it is JSON");
+    assert_eq!(result["parts"][0]["name"], "active");
+    assert!(!ended.stderr_has("were closed"), "{}", ended.stderr());
+    assert!(ended.stderr_has("500 connections are open"));
+}
+
+/// Goal: what goes wrong is one sentence and exit code 1. Method: each of the usual mistakes.
+#[test]
+fn mistakes_are_one_sentence_and_exit_code_1() {
+    let node = Node::start("bench-mistakes");
+    let said = node.bench(&["produce", "--topic", "nowhere", "--no-create"]).failure();
+    assert!(said.contains("nowhere") && said.contains("--no-create"), "{said}");
+    let said = node.bench(&["produce", "--record-file", "/nowhere/at/all"]).failure();
+    assert!(said.contains("/nowhere/at/all"), "{said}");
+    let said = node.bench(&["end-to-end", "--compression", "lz4"]).failure();
+    assert!(said.contains("--compression"), "{said}");
+    let said = node.bench(&["search", "--rate", "10r"]).failure();
+    assert!(said.contains("--p99"), "{said}");
+    let said = node.bench(&["produce", "--broker-pid", "4294967295", "--duration", "1s"]).failure();
+    assert!(said.contains("4294967295"), "{said}");
+    let nobody = free_address();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmain-bench"));
+    let ended = command.args(["produce", "--brokers", &nobody]).output().expect("it was built");
+    let said = Ended(ended).failure();
+    assert!(said.contains("cannot reach a broker") && said.contains(&nobody), "{said}");
+}
