@@ -172,6 +172,11 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
+def stolen_seconds():
+    """Time that the host gave to others while cores of this guest had work."""
+    return int(Path("/proc/stat").read_text().split()[8]) / TICKS_PER_SECOND
+
+
 def resident_bytes(pid):
     found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     if not found:

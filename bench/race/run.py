@@ -27,6 +27,7 @@ RUNS = 5
 QUICK_RUNS = 1
 CORES_COUNT_MAX = 2
 DISK_BYTES_NEEDED = 45 * machine.GIB
+STOLEN_SHARE_MAX = 0.05  # of a core, by other guests of the host
 PAGE = "race.html"
 
 
@@ -136,7 +137,8 @@ def run_phase(tools, phase, name, run_number, measurements, found):
 
 
 def measure(session, one, run_number, found):
-    began = time.monotonic()
+    os.sync()  # Kafka's pages of the last measurement are not written back during this one
+    began, stolen_before_s = time.monotonic(), machine.stolen_seconds()
     try:
         figures = one.measure(session)
         session.broker.check_alive()
@@ -145,10 +147,12 @@ def measure(session, one, run_number, found):
         if not session.broker.is_running():
             raise Failed(f"the broker is gone after {one.name}") from error
         return
-    found.add(one.name, session.name, run_number, figures)
+    seconds = time.monotonic() - began
+    stolen_share = (machine.stolen_seconds() - stolen_before_s) / seconds
+    found.add(one.name, session.name, run_number, figures, stolen_share)
     shown = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
     print(f"run {run_number} {session.name} {one.name}: {shown} "
-          f"({time.monotonic() - began:.1f} s)", flush=True)
+          f"({seconds:.1f} s, {stolen_share:.1%} of a core stolen)", flush=True)
 
 
 def fail(found, measurement, broker, run_number, error):
@@ -167,6 +171,9 @@ def tell(options, found):
     (options.out / "table.txt").write_text(f"{head}\n\n{text}\n")
     clients.write_json(options.out / "table.json", table.json_table(found))
     print(f"\n{head}\n\n{text}\n")
+    if (stolen := found.most_stolen_share()) > STOLEN_SHARE_MAX:
+        print(f"the host took up to {stolen:.0%} of a core away during a measurement: "
+              "the figures are less sure than their spread")
     failures = found.failures()
     if not write_page(options, found):
         return 1

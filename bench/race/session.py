@@ -1,6 +1,7 @@
 """One broker in one phase: started on an empty directory, warmed up, measured, gone with its data."""
 
 import json
+import os
 import shutil
 
 import brokers
@@ -68,6 +69,7 @@ class Session:
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
         self.tools.memory.fill()  # what the page cache held of it, before the host has it back
+        os.sync()  # and the file system has told the disk what is free now
 
     def warm_up(self):
         """Requests of one record, then batches of the sizes that are measured, then reading."""

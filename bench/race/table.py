@@ -25,9 +25,9 @@ class Results:
         results.records = kept["records"]
         return results
 
-    def add(self, measurement, broker, run, figures):
+    def add(self, measurement, broker, run, figures, stolen_share):
         self.records.append({"measurement": measurement, "broker": broker, "run": run,
-                             "figures": figures})
+                             "figures": figures, "stolen_share": stolen_share})
         self.write()
 
     def add_failure(self, measurement, broker, run, reason):
@@ -43,6 +43,9 @@ class Results:
         return [record["figures"][figure] for record in self.records
                 if record["measurement"] == measurement and record["broker"] == broker
                 and figure in record["figures"]]
+
+    def most_stolen_share(self):
+        return max((record.get("stolen_share", 0) for record in self.records), default=0)
 
     def failures(self):
         return [record for record in self.records if "failure" in record]
