@@ -135,6 +135,7 @@ class ApacheKafka(Process):
 
     is_ringmain = False
     ready = b"Kafka Server started"
+    java_options = (KAFKA_HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
     def __init__(self, folder, settings=None):
         super().__init__(folder, settings)
@@ -142,7 +143,7 @@ class ApacheKafka(Process):
         self.class_path = maven.jars("broker")
 
     def command(self):
-        java = ["java", KAFKA_HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        java = ["java", *self.java_options,
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
                 "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.server=info",

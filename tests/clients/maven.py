@@ -21,6 +21,12 @@ def jars(name):
     return f"{folder}/*"
 
 
+def files(name, pattern):
+    """Those jars of that set whose file names match."""
+    jars(name)
+    return sorted((BUILD / "java" / name / "jars").glob(pattern))
+
+
 def classes(name, sources, more_jars=()):
     """Compiles `sources` on that class path and returns the whole class path to run them with."""
     class_path = ":".join([jars(name), *more_jars])
