@@ -187,7 +187,9 @@
 //!   `client/configs.rs`: settings. `client/groups.rs`: looking into groups from outside.
 //! - `client/producer.rs`: batches and retries. `client/partitioner.rs`: which partition.
 //! - `client/consumer.rs`: positions and fetches. `client/group_consumer.rs`: a member of a group,
-//!   with its requests in `client/membership.rs`; `client/assignor.rs`: who of it reads what.
+//!   joining in `client/group_consumer/joining.rs`, its offsets in
+//!   `client/group_consumer/offsets.rs`, its requests in `client/membership.rs`;
+//!   `client/assignor.rs`: who of it reads what.
 //! - `client/error.rs`: what goes wrong, in sentences.
 //! - `client/tests.rs`, `client/group_tests.rs`: all of it against a scripted broker in simulated
 //!   networks.

@@ -132,8 +132,10 @@ pub enum SettingsError {
     CompactionLags { min_ms: i64, max_ms: i64 },
     #[error("Unknown group config name: {name}")]
     UnknownGroupSetting { name: String },
-    #[error("{name} must be {relation} {other}")]
-    Related { name: String, relation: &'static str, other: String },
+    #[error("{name} must be in the range {least} to {most} inclusive.")]
+    OutOfRange { name: String, least: i64, most: i64 },
+    #[error("{name} must be greater than {other}")]
+    NotAbove { name: &'static str, other: &'static str },
     #[error("Unknown client metrics configuration: {name}")]
     UnknownClientMetricsSetting { name: String },
     #[error(
