@@ -32,7 +32,14 @@ fn job(broker: &ScriptedBroker, args: &ProduceArgs) -> Job {
     args.load.request_bytes = args.load.linger.is_none().then_some(1); // one batch
     let (crew, _) = produce::crew("produce", &args, &broker.topic(), None).expect("fits");
     let bounds = args.run.bounds();
-    Job { bounds, crews: vec![crew], broker_pid: None, may_miss_rate: false, check: None }
+    Job {
+        bounds,
+        crews: vec![crew],
+        broker_pid: None,
+        cpus: None,
+        may_miss_rate: false,
+        check: None,
+    }
 }
 
 fn measure(broker: &ScriptedBroker, flags: &[&str]) -> Measured {
@@ -257,7 +264,14 @@ fn a_broker_that_is_gone_ends_the_run_with_the_reason() {
     drop(closed);
     let (crew, _) = produce::crew("produce", &args, &topic, None).expect("fits");
     let bounds = Bounds { timeout: 100 * MS, ..args.run.bounds() };
-    let job = Job { bounds, crews: vec![crew], broker_pid: None, may_miss_rate: true, check: None };
+    let job = Job {
+        bounds,
+        crews: vec![crew],
+        broker_pid: None,
+        cpus: None,
+        may_miss_rate: true,
+        check: None,
+    };
     let error = format!("{:#}", job.measure().err().expect("nobody is there"));
     assert!(error.contains("no connection any more"), "{error}");
 }

@@ -32,8 +32,8 @@ const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 const LATENESS_FIRST: Duration = Duration::from_micros(20);
 const LATENESS_MAX: Duration = Duration::from_micros(60);
 
-/// Three steps down undo one up: three of four wake-ups are in time.
-const LATENESS_STEP_UP: Duration = Duration::from_nanos(1500);
+/// Two steps down undo one up: two of three wake-ups are in time.
+const LATENESS_STEP_UP: Duration = Duration::from_nanos(1000);
 const LATENESS_STEP_DOWN: Duration = Duration::from_nanos(500);
 
 /// Longest wait in one go, so that a run that was stopped ends soon. Less than a second.
@@ -304,7 +304,7 @@ mod tests {
         for lateness in [10, 10, 10, 40].repeat(100) {
             lane.learn(Duration::from_micros(lateness));
         }
-        assert!(lane.lateness >= Duration::from_micros(10), "{:?}", lane.lateness);
+        assert!(lane.lateness >= Duration::from_micros(9), "{:?}", lane.lateness);
         assert!(lane.lateness <= Duration::from_micros(12), "{:?}", lane.lateness);
     }
 
