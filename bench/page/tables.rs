@@ -108,7 +108,7 @@ fn rate_figures(runs: &[RunResult], parts: &[&Part], has_bytes: bool) -> String 
     let is_bad = share.min < ACHIEVED_SHARE_MIN;
     let asked_rate = if has_bytes { first.bytes_per_second } else { first.requests_per_second };
     let achieved = share.differing(figures::share).unwrap_or_else(|| figures::share(share.median));
-    notes.insert(0, format!("{achieved} of what was asked"));
+    notes.insert(0, format!("{achieved} of asked"));
     figure("rate asked", &name(asked_rate), &[], false)
         + &figure("rate achieved", &name(spread.median), &notes, is_bad)
 }
