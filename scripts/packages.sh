@@ -69,6 +69,7 @@ package_of() { # package_of MANAGER COMMAND: what brings it, and what it is of n
     apk:*/zstd.h) echo zstd-dev ;;
     apt-get:*/rapidjson/schema.h | apk:*/rapidjson/schema.h) echo rapidjson-dev ;;
     dnf:*/rapidjson/schema.h) echo rapidjson-devel ;;
+    apt-get:perf) echo linux-perf ;;
     apt-get:go) echo golang-go ;;
     dnf:go) echo golang ;;
     *:chromium-browser) echo chromium ;;
