@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::memory::Memory;
 use super::mesh::{Inboxes, Mesh};
 use super::notify::{Bell, BellWatch};
-use super::pool::Pool;
+use super::pool::{Pool, Pools};
 use super::ring::{OnDrop, Ring};
 use super::tasks::{TaskId, Tasks};
 use super::timers::Timers;
@@ -63,7 +63,7 @@ pub(super) struct Shard {
     pub timers: Timers,
     pub panics_count: Cell<u64>,
     tasks: Tasks,
-    pool: Arc<Pool>,
+    pools: Pools,
     blocking_count: Arc<AtomicUsize>,
     stopping: Cell<bool>,
     polled_file: Cell<bool>, // since the last sleep
@@ -91,7 +91,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Shard {
-    fn start(bell: Arc<Bell>, memory_bytes: usize, pool: Arc<Pool>) -> io::Result<Rc<Shard>> {
+    fn start(bell: Arc<Bell>, memory_bytes: usize, pools: Pools) -> io::Result<Rc<Shard>> {
         let watch = BellWatch::new(bell.clone());
         let shard = Rc::new(Shard {
             ring: Ring::new(watch.clone()).map_err(explain_ring_error)?,
@@ -101,7 +101,7 @@ impl Shard {
             timers: Timers::default(),
             panics_count: Cell::new(0),
             tasks: Tasks::new(bell),
-            pool,
+            pools,
             blocking_count: Arc::default(),
             stopping: Cell::new(false),
             polled_file: Cell::new(false),
@@ -155,7 +155,10 @@ impl Shard {
                 }
                 false
             }
-            0 => false,
+            0 => {
+                self.was_crowded.set(false);
+                false
+            }
             _ => {
                 self.was_crowded.set(true);
                 false
@@ -235,10 +238,27 @@ impl Shard {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
+        self.elsewhere(&self.pools.blocking, work).await
+    }
+
+    /// As `blocking`, on a thread that no file operation waits for.
+    pub async fn computing<T, F>(self: &Rc<Shard>, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.elsewhere(&self.pools.computing, work).await
+    }
+
+    async fn elsewhere<T, F>(&self, pool: &Pool, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
         let reply: Arc<Reply<T>> = Arc::new(Mutex::new((None, None)));
         self.blocking_count.fetch_add(1, Ordering::SeqCst);
         let (count, target) = (self.blocking_count.clone(), reply.clone());
-        self.pool.give(Box::new(move || {
+        pool.give(Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work));
             let waker = {
                 let mut target = locked(&target);
@@ -403,7 +423,7 @@ enum Outcome<T> {
 fn run_main<T, F, G>(
     bell: Arc<Bell>,
     memory_bytes: usize,
-    pool: Arc<Pool>,
+    pools: Pools,
     fleet: &Fleet,
     main: G,
 ) -> Outcome<T>
@@ -411,7 +431,7 @@ where
     F: Future<Output = T>,
     G: FnOnce(Io, &Rc<BellWatch>) -> F,
 {
-    let shard = match Shard::start(bell, memory_bytes, pool) {
+    let shard = match Shard::start(bell, memory_bytes, pools) {
         Ok(shard) => shard,
         Err(error) => return Outcome::Failed(error),
     };
@@ -473,18 +493,19 @@ where
     let bells = config.cpus.iter().map(|_| Bell::eventfd()).collect::<io::Result<Vec<_>>>()?;
     let fleet = Arc::new(Fleet { aborted: AtomicBool::new(false), bells: bells.clone() });
     let inboxes = Inboxes::new(bells.clone());
-    let pool = Pool::start(BLOCKING_THREADS_COUNT * config.cpus.len())?;
+    let shards_count = config.cpus.len();
+    let pools = Pools::start(BLOCKING_THREADS_COUNT * shards_count, shards_count)?;
     let main = Arc::new(main);
     let mut handles = Vec::new();
     for (index, (cpu, bell)) in config.cpus.iter().zip(bells).enumerate() {
         let shard = ShardId(u16::try_from(index).expect("shards are bounded"));
         let (main, inboxes, fleet) = (main.clone(), inboxes.clone(), fleet.clone());
-        let (cpu, pool) = (*cpu, pool.clone());
+        let (cpu, pools) = (*cpu, pools.clone());
         let memory_bytes = config.memory_bytes_per_shard;
         let mut guard = AbortGuard { fleet: fleet.clone(), fine: false };
         let run = move || {
             let outcome = match pin_to(cpu) {
-                Ok(()) => run_main(bell, memory_bytes, pool, &fleet, |io, watch| {
+                Ok(()) => run_main(bell, memory_bytes, pools, &fleet, |io, watch| {
                     main(io, Mesh::new(shard, inboxes, watch.clone()))
                 }),
                 Err(error) => Outcome::Failed(not_run(cpu, &error)),
@@ -531,8 +552,8 @@ where
 {
     let bell = Bell::eventfd()?;
     let fleet = Fleet { aborted: AtomicBool::new(false), bells: Vec::new() };
-    let pool = Pool::start(BLOCKING_THREADS_COUNT)?;
-    let outcome = run_main(bell, RUN_ONE_MEMORY_BYTES, pool, &fleet, |io, _| main(io));
+    let pools = Pools::start(BLOCKING_THREADS_COUNT, 1)?;
+    let outcome = run_main(bell, RUN_ONE_MEMORY_BYTES, pools, &fleet, |io, _| main(io));
     match outcome {
         Outcome::Value(value) => Ok(value),
         Outcome::Failed(error) => Err(error),

@@ -141,6 +141,21 @@ impl Io {
         }
     }
 
+    /// As `blocking`, for work that takes a processor long: no file operation waits behind it.
+    pub async fn computing<T, F>(&self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match &self.0 {
+            Runtime::Real(shard) => shard.computing(work).await,
+            Runtime::Sim(world) => {
+                world.pause().await;
+                work()
+            }
+        }
+    }
+
     /// Resolves when `notifier` is notified; at once if it was since the last wait.
     pub async fn wait(&self, notifier: &Notifier) {
         match &self.0 {

@@ -1,4 +1,5 @@
-//! Threads for calls that block (open, rename, fallocate), shared by the shards of a process.
+//! Threads for calls that block (open, rename, fallocate) and, apart from those, for work that takes
+//! a processor long; shared by the shards of a process.
 //!
 //! They are started before any shard is pinned, as a thread inherits its starter's core, and end
 //! with the last shard. Jobs begin in the order in which they were given.
@@ -21,19 +22,34 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The threads; they end, after the jobs that are there, when this is dropped.
-pub(super) struct Pool(Arc<Shared>);
+/// Threads that wait for the kernel, and threads that compute: a codec at its highest level must
+/// not hold up the allocation that a log waits for.
+#[derive(Clone)]
+pub(super) struct Pools {
+    pub blocking: Arc<Pool>,
+    pub computing: Arc<Pool>,
+}
 
-impl Pool {
-    /// Starts `threads_count` threads.
+impl Pools {
+    /// Starts `blocking_count` threads of the one kind and `computing_count` of the other.
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(threads_count: usize) -> io::Result<Arc<Pool>> {
+    pub fn start(blocking_count: usize, computing_count: usize) -> io::Result<Pools> {
+        let blocking = Pool::start("blocking", blocking_count)?;
+        Ok(Pools { blocking, computing: Pool::start("computing", computing_count)? })
+    }
+}
+
+/// Some threads; they end, after the jobs that are there, when this is dropped.
+pub(super) struct Pool(Arc<Shared>);
+
+impl Pool {
+    fn start(name: &str, threads_count: usize) -> io::Result<Arc<Pool>> {
         let pool = Pool(Arc::default());
         for _ in 0..threads_count {
             let shared = pool.0.clone();
-            std::thread::Builder::new().name("blocking".to_owned()).spawn(move || shared.work())?;
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || shared.work())?;
         }
         Ok(Arc::new(pool))
     }

@@ -4,6 +4,7 @@ use super::calls::Call;
 use super::replica::{Acked, Append, StoreError, Stored};
 use super::state::Shard;
 use crate::base::ids::TopicPartition;
+use crate::base::limits::RECOMPRESSED_AT_ONCE_BYTES_MAX;
 use crate::io::Slice;
 
 /// The part of a Produce request that one shard serves.
@@ -40,6 +41,7 @@ enum PartWork {
 
 /// Appends every part now; nothing is awaited, so that calls keep their order.
 pub fn begin(shard: &Shard, group: &ProduceGroup) -> ProduceWork {
+    let mut at_once_bytes = RECOMPRESSED_AT_ONCE_BYTES_MAX;
     let begin_part = |part: &ProducePart| {
         let Some(replica) = shard.replica(part.partition) else {
             return PartWork::Failed(match shard.is_unopened(part.partition) {
@@ -47,7 +49,7 @@ pub fn begin(shard: &Shard, group: &ProduceGroup) -> ProduceWork {
                 false => StoreError::NoReplica,
             });
         };
-        match replica.append(&part.batch, group.version) {
+        match replica.append(&part.batch, group.version, &mut at_once_bytes) {
             Append::Done(Ok((stored, acked))) => PartWork::Appended(stored, acked),
             Append::Done(Err(error)) => PartWork::Failed(error),
             Append::InLine(call) => PartWork::InLine(call),

@@ -7,7 +7,6 @@
 use super::calls::{Call, CallId, Calls};
 use super::signal::{Flag, Signal};
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
-use crate::base::limits::RECOMPRESSED_AT_ONCE_BYTES_MAX;
 use crate::cluster::settings::{TimestampType, TopicSettings};
 use crate::io::{Io, Slice};
 use crate::protocol::batch::{
@@ -18,6 +17,7 @@ use crate::storage::{AppendError, FlushError, FlushPolicy, Log, LogConfig, Produ
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,6 +59,9 @@ pub enum StoreError {
     #[error("the time was up")]
     TimedOut,
 }
+
+/// Why what waits in line is not appended any more.
+const CLOSED: &str = "the partition is closed";
 
 /// How an append went on: done, or in the line of those that wait for room.
 pub enum Append {
@@ -180,8 +183,14 @@ impl Replica {
 
     /// Checks `batch` and appends it: one copy, no I/O. What the log has no room for waits in line.
     ///
-    /// `version` is that of the Produce request.
-    pub fn append(self: &Rc<Self>, batch: &Slice, version: i16) -> Append {
+    /// `version` is that of the Produce request. `at_once_bytes` is how many bytes of records may
+    /// still be brought into another codec before the request's next wait.
+    pub fn append(
+        self: &Rc<Self>,
+        batch: &Slice,
+        version: i16,
+        at_once_bytes: &mut usize,
+    ) -> Append {
         let now_ms = self.io.clock().now_ms();
         let (produced, recompression) = match self.check(batch, version, now_ms) {
             Ok(checked) => checked,
@@ -192,7 +201,8 @@ impl Replica {
                 Ok(()) => self.enter(batch, produced, now_ms),
                 Err(error) => Append::Done(Err(error)),
             },
-            Some(work) if work.uncompressed_bytes <= RECOMPRESSED_AT_ONCE_BYTES_MAX => {
+            Some(work) if work.uncompressed_bytes <= *at_once_bytes => {
+                *at_once_bytes -= work.uncompressed_bytes;
                 match self.recompressed(work.of(batch)) {
                     Ok(batch) => self.enter(&batch, produced, now_ms),
                     Err(error) => Append::Done(Err(error)),
@@ -327,12 +337,16 @@ impl Replica {
     /// Appends what waits in line, in its order, as room comes.
     async fn serve_line(self: Rc<Self>) {
         while self.has_line() {
+            self.log().wait_room().await; // before another batch is built, too
             if !self.recompress_first().await {
                 continue;
             }
-            let log = self.log();
-            log.wait_room().await;
+            self.log().wait_room().await;
             let Some(first) = self.line.borrow_mut().pop_front() else { return };
+            if self.closed.is_raised() {
+                self.calls.finish(first.call, Err(StoreError::Storage(CLOSED.to_owned())));
+                continue;
+            }
             let now_ms = self.io.clock().now_ms();
             match self.append_now(&first.batch, &first.produced, now_ms) {
                 Err(AppendError::NoRoom { .. }) => {
@@ -350,8 +364,12 @@ impl Replica {
     async fn recompress_first(&self) -> bool {
         let first = self.line.borrow().front().map(|it| (it.batch.clone(), it.recompression));
         let Some((batch, Some(work))) = first else { return true };
-        let outcome = self.io.blocking(move || work.of(&batch)).await;
-        let outcome = self.recompressed(outcome);
+        // A panic there must not leave a line that nobody serves.
+        let guarded = move || catch_unwind(AssertUnwindSafe(|| work.of(&batch)));
+        let outcome = match self.io.computing(guarded).await {
+            Ok(outcome) => self.recompressed(outcome),
+            Err(_) => Err(StoreError::Storage("the codec failed".to_owned())),
+        };
         let mut line = self.line.borrow_mut();
         match outcome {
             Ok(batch) => {
