@@ -468,7 +468,8 @@ impl Shard {
             self.io.sleep(REOPEN_INTERVAL).await;
             self.retry_unopened().await;
             let replicas: Vec<Rc<Replica>> = self.replicas.borrow().values().cloned().collect();
-            for replica in replicas.iter().filter(|replica| replica.log().fenced().is_some()) {
+            let is_failed = |log: Log| log.fenced().is_some() && !log.is_busy();
+            for replica in replicas.iter().filter(|replica| is_failed(replica.log())) {
                 self.reopen(replica).await;
             }
             let now = self.io.clock().monotonic();

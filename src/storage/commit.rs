@@ -233,7 +233,11 @@ impl Committer {
 
     /// Says that `log` has `bytes` more to write.
     pub(super) fn dirtied(&self, log: &Rc<LogCell>, bytes: u64) {
-        self.0.dirty_bytes.set(self.0.dirty_bytes.get() + bytes);
+        let before_bytes = self.0.dirty_bytes.get();
+        self.0.dirty_bytes.set(before_bytes + bytes);
+        if before_bytes < ROUND_BYTES_MAX && before_bytes + bytes >= ROUND_BYTES_MAX {
+            self.wake(); // nothing waits for its turn any more
+        }
         self.0.metrics.append_bytes.add(bytes);
         self.kick(log);
     }

@@ -32,6 +32,9 @@ use std::time::Duration;
 /// done.
 pub const LOG_DIRTY_BYTES_MAX: u64 = 32 * MIB as u64;
 
+/// Why a log refuses appends for the moment.
+const HELD: &str = "it is being cut, closed or deleted";
+
 /// When an append counts as safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushPolicy {
@@ -320,6 +323,9 @@ impl Log {
         if let Some(reason) = &state.fenced {
             return Err(AppendError::Fenced(reason.clone()));
         }
+        if self.0.held.get() {
+            return Err(AppendError::Fenced(HELD.to_owned()));
+        }
         let sent = alone.and_then(|head| Some((head.sent?, head.max_timestamp)));
         if let Some((sent, _)) = &sent
             && let Some(repeated) = state.repeated(sent, now_ms)?
@@ -425,6 +431,12 @@ impl Log {
     /// The first offset that is kept.
     pub fn start_offset(&self) -> Offset {
         self.0.state.borrow().start_offset
+    }
+
+    /// Whether writes or other work on its files are under way: a fenced log is not reopened
+    /// before they have ended, as they would land in the files of the new one.
+    pub fn is_busy(&self) -> bool {
+        self.0.is_busy()
     }
 
     /// Why the log takes no more appends, if it does not: reopen it from disk.

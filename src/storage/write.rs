@@ -51,7 +51,7 @@ async fn write_segment(
     linked: bool,
 ) -> io::Result<(u64, Pending)> {
     let file = prepare::ready_file(log, segment).await?;
-    await_earlier(log, segment).await;
+    await_earlier(log, segment).await?;
     let from = segment.written_bytes.get() / ALIGN * ALIGN;
     let (plan, end_bytes, end_offset) = loop {
         let need = segment.end_bytes.get().next_multiple_of(ALIGN);
@@ -91,11 +91,14 @@ async fn write_segment(
     Ok((bytes, pending))
 }
 
-/// Resolves when all segments before this one are on stable storage, or will not be any more.
+/// Resolves when all segments before this one are on stable storage.
 ///
 /// Else a crash could keep the beginning of this one and tear the end of the one before, which
 /// looks like damage to records that were acknowledged. It costs one flush at each roll.
-async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) {
+///
+/// # Errors
+/// The log was fenced: they may never be.
+async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> {
     let is_due = || {
         let state = log.state.borrow();
         let earlier = state.segments.iter().rev().skip_while(|it| !Rc::ptr_eq(it, segment)).skip(1);
@@ -103,7 +106,7 @@ async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) {
         state.fenced.is_some() || open.all(|it| it.flushed_bytes.get() == it.end_bytes.get())
     };
     if is_due() {
-        return;
+        return refuse_fenced(log);
     }
     // Under a relaxed policy nobody else may be in a hurry.
     let lazy = log.state.borrow_mut().lazy_flush.take();
@@ -111,6 +114,14 @@ async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) {
         log.committer.flush_soon(pending);
     }
     log.quiet_wakers.until(|| is_due().then_some(())).await;
+    refuse_fenced(log)
+}
+
+fn refuse_fenced(log: &LogCell) -> io::Result<()> {
+    match &log.state.borrow().fenced {
+        Some(reason) => Err(io::Error::other(reason.clone())),
+        None => Ok(()),
+    }
 }
 
 /// Turns a plan into whole blocks: pads the last one, and fills the first one's front from the

@@ -1,11 +1,12 @@
 //! What a log does on a healthy disk: append, read, roll, cut, look up, retain, stop and start.
 
 use super::*;
-use crate::io::sim;
+use crate::io::sim::{self, Crash};
 use crate::protocol::batch::BatchBuilder;
 use crate::protocol::compression::Codec;
 use crate::protocol::record::NewRecord;
 use futures_util::FutureExt as _;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Appends `count` batches of varied size; returns their bodies.
@@ -48,6 +49,42 @@ fn what_was_appended_is_read_from_memory_and_from_disk() {
         let more = fill(&again, 20).await;
         let tail = read_from(&again, log.end_offset(), 50_000).await.unwrap();
         assert_eq!(bodies(&tail), more);
+    });
+}
+
+/// Goal: what a clean stop says of a log is in its files. Method: append at every step of the close.
+#[test]
+fn a_log_that_is_being_closed_takes_no_appends() {
+    sim::run(16, |io, disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        fill(&log, 10).await;
+        let closing = {
+            let log = log.clone();
+            async move { log.close_clean().await.expect("a healthy disk") }
+        };
+        let mut closing = std::pin::pin!(closing);
+        let mut refused_count = 0;
+        let clean = loop {
+            if let Poll::Ready(clean) = futures_util::poll!(closing.as_mut()) {
+                break clean;
+            }
+            if log.0.held.get() {
+                let refused = log.append(&batch(100, 1, 0, 0), LeaderEpoch(0), 0);
+                assert!(matches!(refused, Err(AppendError::Fenced(_))), "{refused:?}");
+                refused_count += 1;
+            }
+            io.sleep(Duration::from_micros(10)).await;
+        };
+        assert!(refused_count > 0, "the close takes more than one step");
+        let end = clean.segments.last().expect("a segment").end_offset;
+        disk.crash(Crash::LoseUnsynced);
+        let open =
+            OpenLog { dir: dir(0), topic_id: TopicId(7), config: small(), clean: Some(clean) };
+        let (again, _) = Log::open(&io, &committer(&io), open).await.expect("the log opens");
+        assert_eq!(again.end_offset(), end);
+        let found = read_from(&again, Offset(0), 50_000).await.expect("all of it is there");
+        let last = Head::parse_slice(&found.last().expect("batches").1).expect("split checks it");
+        assert_eq!(last.end_offset(), end.0);
     });
 }
 
