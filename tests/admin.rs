@@ -43,6 +43,9 @@ use ringmain::protocol::messages::list_offsets::{
 };
 use ringmain::protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use ringmain::protocol::messages::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use ringmain::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ringmain::protocol::record::NewRecord;
 use std::thread::{self};
@@ -171,6 +174,54 @@ fn settings_are_in_force_at_once_and_stay() {
     assert_eq!(client.alter(GROUP, "readers", interval, None), ErrorCode::None);
     assert_eq!(client.heartbeat_interval_ms("readers"), 5_000);
     assert!(client.configured(GROUP).is_empty());
+    node.stop();
+}
+
+/// Goal: a client learns where an epoch ended, and that it asks in one that is not its leader's
+/// (KIP-320). Method: in every version each answer that there is, in one request; a leader of a
+/// single node stays in epoch 0, so what is before it is -2: -1 is nobody's.
+#[test]
+fn the_end_of_an_epoch_is_told_in_every_version() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    client.create("words", 2, &[]);
+    for _ in 0..3 {
+        assert_eq!(client.produce_bytes("words", 100), ErrorCode::None);
+    }
+    let asked = [
+        ("words", 0, -1, 0, (ErrorCode::None, 0, 3)),
+        ("words", 0, 0, 0, (ErrorCode::None, 0, 3)),
+        ("words", 1, 0, 0, (ErrorCode::None, 0, 0)), // no record yet
+        ("words", 0, 0, 7, (ErrorCode::None, -1, -1)), // an epoch to come
+        ("words", 0, 1, 0, (ErrorCode::UnknownLeaderEpoch, -1, -1)),
+        ("words", 0, -2, 0, (ErrorCode::FencedLeaderEpoch, -1, -1)),
+        ("words", 2, -1, 0, (ErrorCode::UnknownTopicOrPartition, -1, -1)),
+        ("others", 0, -1, 0, (ErrorCode::UnknownTopicOrPartition, -1, -1)),
+    ];
+    for version in versions(ApiKey::OffsetForLeaderEpoch) {
+        let topics = asked.map(|(topic, partition, current_leader_epoch, leader_epoch, _)| {
+            let partitions =
+                vec![OffsetForLeaderPartition { partition, current_leader_epoch, leader_epoch }];
+            OffsetForLeaderTopic { topic, partitions }
+        });
+        let topics = topics.to_vec();
+        let frame = client.call(version, &OffsetForLeaderEpochRequest { replica_id: -1, topics });
+        let (_, answer) =
+            decode_response::<OffsetForLeaderEpochRequest>(version, &frame).expect("whole");
+        assert_eq!(answer.topics.len(), asked.len());
+        for (found, (topic, partition, current_epoch, epoch, told)) in
+            answer.topics.iter().zip(asked)
+        {
+            let end = &found.partitions[0];
+            assert_eq!((found.topic, end.partition), (topic, partition));
+            assert_eq!(
+                (end.error_code, end.leader_epoch, end.end_offset),
+                told,
+                "version {version}: {topic}-{partition}, {epoch} asked for in {current_epoch}"
+            );
+        }
+    }
     node.stop();
 }
 

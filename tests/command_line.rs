@@ -428,6 +428,60 @@ fn check_resets(node: &Node, group: &str, topic: &str) {
     assert!(failure(node.run(&all, b""), 2).contains("--to-earliest"));
 }
 
+/// Goal: a group is sent to both ends of a topic and to a time. Method: three records at times that
+/// are known, in partition 0 alone; each way shown first, then done and read again; a group that
+/// comes into being by it.
+#[test]
+fn a_group_is_reset_to_the_ends_and_to_a_time() {
+    let node = Node::start("command-line-reset");
+    let topic = format!("timed-{}", std::process::id());
+    let group = format!("timed-group-{}", std::process::id());
+    node.ok(&["topics", "create", &topic, "--partitions", "2"], b"");
+    let mut times = Vec::new();
+    for line in ["a\n", "b\n", "c\n"] {
+        node.ok(&["produce", &topic, "--partition", "0"], line.as_bytes());
+        let last = node.lines(&["consume", &topic]).pop().expect("it was just written");
+        times.push(last["timestamp"].as_i64().expect("times are numbers"));
+        thread::sleep(Duration::from_millis(2)); // so that no two have the same time
+    }
+    let reset = ["groups", "reset-offsets", &group, "--topic", &topic];
+    let after = format!("@{}", times[0] + 1);
+    let exactly = format!("@{}", times[2]);
+    let ways: [(&[&str], i64); 6] = [
+        (&["--to-latest"], 3),
+        (&["--to-earliest"], 0),
+        (&["--to-datetime", &after], 1),
+        (&["--to-datetime", &exactly], 2),
+        (&["--to-datetime", "1999-12-31T23:59:59.5+02:00"], 0),
+        (&["--to-datetime", "2999-01-01"], 3), // no record is that new: behind the last
+    ];
+    let mut before = Value::Null; // no such group
+    for (way, expected) in ways {
+        let shown = node.json(&[&reset[..], way].concat());
+        let done = node.json(&[&reset[..], way, &["--execute"]].concat());
+        assert_eq!((&shown["executed"], &done["executed"]), (&json!(false), &json!(true)));
+        let both = done["offsets"].as_array().expect("it is a list");
+        assert_eq!(shown["offsets"], done["offsets"], "{way:?}: what was shown changed nothing");
+        let row = |index: usize, name: &str| both[index][name].clone();
+        assert_eq!((row(0, "old_offset"), row(0, "new_offset")), (before, json!(expected)));
+        assert_eq!((row(0, "end_offset"), row(0, "clamped")), (json!(3), json!(false)), "{way:?}");
+        assert_eq!((row(1, "new_offset"), row(1, "end_offset")), (json!(0), json!(0)), "{way:?}");
+        let described = node.group(&group);
+        assert_eq!(
+            (sum(&described, "committed_offset"), sum(&described, "lag")),
+            (expected, 3 - expected)
+        );
+        before = json!(expected);
+    }
+    node.ok(&[&reset[..], &["--to-datetime", &after, "--execute"]].concat(), b"");
+    let read = node.ok(&["consume", &topic, "--group", &group], b"");
+    assert_eq!(String::from_utf8_lossy(&read), "b\nc\n", "it goes on where it was sent");
+    let wrong = [&reset[..], &["--to-datetime", "yesterday"]].concat();
+    assert!(failure(node.run(&wrong, b""), 2).contains("2025-03-01T12:30:00Z"));
+    let two = [&reset[..], &["--to-latest", "--to-earliest"]].concat();
+    failure(node.run(&two, b""), 2);
+}
+
 /// Goal: members share partitions, take over from who leaves, and lose or repeat nothing. Method:
 /// each way to share: two readers, records, one is interrupted, more records.
 #[test]
