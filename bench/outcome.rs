@@ -59,7 +59,7 @@ impl Origin {
     pub fn result(self, args: &ReportArgs, started_at_ms: i64, measured: Measured) -> RunResult {
         let name = self.name.unwrap_or_else(|| self.command.clone());
         let brokers = self.settings.iter().find(|setting| setting.name == "--brokers");
-        let address = brokers.map_or(String::new(), |setting| setting.value.clone());
+        let address = brokers.map_or("this machine".to_owned(), |setting| setting.value.clone());
         let asked = measured.parts.iter().find_map(|part| part.asked.clone());
         let main = measured.parts.first().cloned().unwrap_or_default();
         let mut errors_by_name: BTreeMap<String, u64> = BTreeMap::new();
