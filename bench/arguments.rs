@@ -47,7 +47,8 @@ pub enum Command {
     Search(Box<SearchArgs>),
     /// Run the workloads of a file, one after the other or together
     Run(RunFileArgs),
-    /// Measure the generator itself against a sink that answers at once
+    /// Measure the generator itself, on one core, against a sink that answers at once on others;
+    /// the CPU time that is told is of both
     Sink(SinkArgs),
     /// Measure consumer groups: heartbeats, rebalances, commits of offsets
     #[command(subcommand)]

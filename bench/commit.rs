@@ -22,7 +22,7 @@ use crate::CLIENT_ID;
 use crate::arguments::CommitArgs;
 use crate::groups::{allow_files, group_names};
 use crate::job::{Crew, Job, Work};
-use crate::lane::{Lane, place_thread};
+use crate::lane::Lane;
 use crate::pace::Pace;
 use crate::recorder::Recorder;
 use crate::topic;
@@ -42,9 +42,6 @@ const OFFSET_MARK: i64 = 0x5a17_c3e9_71d2_b684;
 /// # Errors
 /// The topic cannot be made, or the coordinators are not found.
 pub fn prepare(args: &CommitArgs) -> anyhow::Result<Job> {
-    if let Some(cpus) = &args.run.cpus {
-        place_thread(&cpus.0)?;
-    }
     ensure!(
         args.partitions_per_commit <= args.partitions,
         "a commit cannot have {} of {} partitions",
@@ -79,6 +76,7 @@ pub fn prepare(args: &CommitArgs) -> anyhow::Result<Job> {
         bounds: args.run.bounds(),
         crews: vec![crew],
         broker_pid: args.run.report.broker_pid,
+        cpus: args.run.cpus.clone(),
         may_miss_rate: true,
         check: None,
     })

@@ -359,6 +359,11 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
+    /// [`Spread::text`], where least and most differ once they are written.
+    pub fn differing(&self, name: fn(f64) -> String) -> Option<String> {
+        (name(self.min) != name(self.max)).then(|| self.text(name))
+    }
+
     /// `340–345 MB/s`: least to most, the unit once where both have the same.
     pub fn text(&self, name: fn(f64) -> String) -> String {
         let (least, most) = (name(self.min), name(self.max));
@@ -376,7 +381,7 @@ impl Cell {
         let ratio = base.filter(|base| base.median > 0.0).map(|base| spread.median / base.median);
         Cell {
             median: (column.name)(spread.median),
-            spread: (spread.min < spread.max).then(|| spread.text(column.name)),
+            spread: spread.differing(column.name),
             ratio: ratio.map(figures::ratio),
             is_bad: (column.is_bad)(spread.median),
             is_bad_at_worst: (column.is_bad)(spread.min) || (column.is_bad)(spread.max),
@@ -576,6 +581,8 @@ mod tests {
         let text = |min, max| Spread { median: min, min, max }.text(figures::latency);
         assert_eq!(text(340.0, 345.0), "340–345 µs");
         assert_eq!(text(772.0, 1220.0), "772 µs–1.22 ms");
+        let close = Spread { median: 2e6, min: 2.001e6, max: 2.002e6 };
+        assert_eq!(close.differing(figures::byte_rate), None);
     }
 
     /// Goal: runs are put together by their name and label, in the order of the files. Method: two

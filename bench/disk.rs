@@ -91,6 +91,7 @@ pub fn prepare(args: &DiskArgs) -> anyhow::Result<Job> {
         bounds,
         crews: vec![crew],
         broker_pid: args.report.broker_pid,
+        cpus: None,
         may_miss_rate: true,
         check: None,
     })

@@ -10,7 +10,6 @@ use crate::arguments::{EndToEndArgs, From, MixedArgs, ProduceArgs, TailArgs};
 use crate::consumer::{Arrivals, Plan};
 use crate::fetch::{connections, offsets};
 use crate::job::{Crew, Job};
-use crate::lane::place_thread;
 use crate::pace::Bounds;
 use crate::produce;
 use crate::producer::Spread;
@@ -24,7 +23,7 @@ use crate::topic::{self, Topic};
 /// The topic cannot be made, or the flags do not fit each other or the topic.
 pub fn prepare(args: &EndToEndArgs) -> anyhow::Result<Job> {
     ensure!(args.tail.consumers > 0, "without --consumers nothing arrives: use `produce`");
-    job_of(args, &prepare_topic(&args.produce)?)
+    job_of(args, &topic::prepare(&args.produce.target)?)
 }
 
 /// The same for a topic that was found.
@@ -42,7 +41,7 @@ pub fn job_of(args: &EndToEndArgs, topic: &Topic) -> anyhow::Result<Job> {
 /// # Errors
 /// The topic cannot be made or filled, or the flags do not fit each other or the topic.
 pub fn prepare_mixed(args: &MixedArgs) -> anyhow::Result<Job> {
-    let mut topic = prepare_topic(&args.produce)?;
+    let mut topic = topic::prepare(&args.produce.target)?;
     if let Some(history_bytes) = args.history {
         fill(&args.produce, &topic, history_bytes).context("writing the history")?;
         topic = topic::look_at(&args.produce.target)?;
@@ -58,18 +57,12 @@ pub fn prepare_mixed(args: &MixedArgs) -> anyhow::Result<Job> {
     job(&args.produce, crews, followed.arrivals)
 }
 
-fn prepare_topic(args: &ProduceArgs) -> anyhow::Result<Topic> {
-    if let Some(cpus) = &args.run.cpus {
-        place_thread(&cpus.0)?;
-    }
-    topic::prepare(&args.target)
-}
-
 fn job(args: &ProduceArgs, crews: Vec<Crew>, arrivals: Vec<Arrivals>) -> anyhow::Result<Job> {
     Ok(Job {
         bounds: args.run.bounds(),
         crews,
         broker_pid: args.run.report.broker_pid,
+        cpus: args.run.cpus.clone(),
         may_miss_rate: args.load.allow_missed_rate,
         check: Some(Box::new(move || arrivals.iter().filter_map(missing).collect())),
     })
@@ -173,7 +166,14 @@ fn fill(args: &ProduceArgs, topic: &Topic, history_bytes: u64) -> anyhow::Result
         bytes: Some(missing_bytes as u64),
         timeout: args.run.timeout,
     };
-    let job = Job { bounds, crews: vec![crew], broker_pid: None, may_miss_rate: true, check: None };
+    let job = Job {
+        bounds,
+        crews: vec![crew],
+        broker_pid: None,
+        cpus: None,
+        may_miss_rate: true,
+        check: None,
+    };
     let part = job.measure()?.parts.remove(0);
     ensure!(part.errors == 0, "{} requests failed: {:?}", part.errors, part.errors_by_name);
     Ok(())

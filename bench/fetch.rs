@@ -5,7 +5,6 @@ use anyhow::ensure;
 use crate::arguments::{FetchArgs, From};
 use crate::consumer::{Consumer, Offsets, Plan};
 use crate::job::{Crew, Job, Work};
-use crate::lane::place_thread;
 use crate::recorder::FETCH;
 use crate::topic::{self, Topic};
 
@@ -14,9 +13,6 @@ use crate::topic::{self, Topic};
 /// # Errors
 /// The topic is not there and cannot be made.
 pub fn prepare(args: &FetchArgs) -> anyhow::Result<Job> {
-    if let Some(cpus) = &args.run.cpus {
-        place_thread(&cpus.0)?;
-    }
     let topic = topic::prepare(&args.target)?;
     let is_endless = args.follow || args.from == From::Latest;
     let offsets = offsets(&topic, args.from, is_endless);
@@ -47,6 +43,7 @@ pub fn prepare(args: &FetchArgs) -> anyhow::Result<Job> {
         bounds: args.run.bounds(),
         crews: vec![crew],
         broker_pid: args.run.report.broker_pid,
+        cpus: args.run.cpus.clone(),
         may_miss_rate: true,
         check: None,
     })

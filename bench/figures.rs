@@ -131,7 +131,7 @@ pub fn ratio(value: f64) -> String {
 pub fn three_digits(value: f64) -> String {
     let size = value.abs();
     match size {
-        size if size == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         size if size >= 99.95 => count(value.round().max(0.0) as u64),
         size if size >= 9.995 => format!("{value:.1}"),
         size if size >= 0.0995 => format!("{value:.2}"),

@@ -16,7 +16,7 @@ use crate::CLIENT_ID;
 use crate::arguments::ConnectionsArgs;
 use crate::groups::allow_files;
 use crate::job::Job;
-use crate::lane::{SIZE_BYTES, place_thread};
+use crate::lane::SIZE_BYTES;
 use crate::produce;
 use crate::topic;
 
@@ -35,9 +35,6 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// There may not be so many open files, a connection is refused, or those of `produce`.
 pub fn prepare(args: &ConnectionsArgs) -> anyhow::Result<Job> {
     let run = &args.produce.run;
-    if let Some(cpus) = &run.cpus {
-        place_thread(&cpus.0)?;
-    }
     let idle_count = args.idle as usize;
     allow_files(u64::from(args.idle) + u64::from(run.connections) + FILES_SPARE)?;
     let topic = topic::prepare(&args.produce.target)?;
@@ -56,6 +53,7 @@ pub fn prepare(args: &ConnectionsArgs) -> anyhow::Result<Job> {
         bounds: run.bounds(),
         crews: vec![crew],
         broker_pid: run.report.broker_pid,
+        cpus: run.cpus.clone(),
         may_miss_rate: args.produce.load.allow_missed_rate,
         check: Some(Box::new(check)),
     })

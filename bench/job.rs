@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
+use crate::lane::place_thread;
 use crate::pace::{Bounds, Pace, stopped_at};
 use crate::process::{BrokerWatch, cpu_seconds, cpu_seconds_of};
 use crate::progress::Progress;
 use crate::recorder::{Recorder, Recording};
 use crate::result::{Asked, Broker, Part};
+use crate::units::Cpus;
 
 /// How often the run is looked at while it goes on.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -48,6 +50,8 @@ pub struct Job {
     pub bounds: Bounds,
     pub crews: Vec<Crew>,
     pub broker_pid: Option<u32>,
+    /// The cores that its threads may use; all that this one may where there are none.
+    pub cpus: Option<Cpus>,
     /// Whether a rate that was not held is told, but no error.
     pub may_miss_rate: bool,
     /// Looks at things when all threads have ended; what it finds are warnings.
@@ -77,6 +81,9 @@ impl Job {
     /// # Errors
     /// The first worker's error, which ends the others; or the broker's process is not there.
     pub fn measure(self) -> anyhow::Result<Measured> {
+        if let Some(cpus) = &self.cpus {
+            place_thread(&cpus.0).context("--cpus")?; // the crews' threads inherit it
+        }
         let is_finite = self.crews.iter().all(|crew| crew.is_finite);
         self.broker_pid.map_or(Ok(0.0), cpu_seconds_of)?; // better now than after the warm-up
         let pace = Pace::start(&self.bounds, is_finite);

@@ -29,11 +29,12 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How late wake-ups are taken to be: at first, and at most.
-const LATENESS_FIRST: Duration = Duration::from_micros(30);
-const LATENESS_MAX: Duration = Duration::from_micros(100);
+const LATENESS_FIRST: Duration = Duration::from_micros(20);
+const LATENESS_MAX: Duration = Duration::from_micros(60);
 
-/// One wake-up counts for so much less than all before it.
-const LATENESS_WEIGHT: u32 = 8;
+/// Two steps down undo one up: two of three wake-ups are in time.
+const LATENESS_STEP_UP: Duration = Duration::from_nanos(1000);
+const LATENESS_STEP_DOWN: Duration = Duration::from_nanos(500);
 
 /// Longest wait in one go, so that a run that was stopped ends soon. Less than a second.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -45,6 +46,7 @@ pub struct Lane {
     start: usize,
     end: usize,
     lateness: Duration, // of wake-ups, about
+    timeout: Duration,
 }
 
 impl Lane {
@@ -58,7 +60,7 @@ impl Lane {
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         let buffer = vec![0; FIRST_READ_BYTES];
-        Ok(Lane { stream, buffer, start: 0, end: 0, lateness: LATENESS_FIRST })
+        Ok(Lane { stream, buffer, start: 0, end: 0, lateness: LATENESS_FIRST, timeout })
     }
 
     /// Sends all of `gather`; blocks while the peer does not read.
@@ -74,7 +76,7 @@ impl Lane {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent_bytes) => IoSlice::advance_slices(&mut left, sent_bytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.in_words(error)),
             }
         }
         Ok(())
@@ -84,7 +86,7 @@ impl Lane {
     ///
     /// # Errors
     /// Those of the socket, `UnexpectedEof` when the peer closed, `InvalidData` for a size that
-    /// no broker sends, `WouldBlock` when nothing came in time.
+    /// no broker sends, `TimedOut` when nothing came in time.
     pub fn receive(&mut self) -> io::Result<Range<usize>> {
         loop {
             match self.frame_bytes()? {
@@ -104,9 +106,9 @@ impl Lane {
 
     /// Waits until something can be received, or until `until`; false when the time was first.
     ///
-    /// It sleeps until shortly before its time, by as much as this thread has been woken too late
-    /// until now, and looks again and again from then on: so it is some µs late at most, at the
-    /// price of about as much CPU time as a wake-up is late.
+    /// It sleeps until shortly before its time, by as much as this thread is usually woken too
+    /// late, and looks again and again from then on: so it is some µs late at most, at the price of
+    /// about as much CPU time as a wake-up is late.
     ///
     /// # Errors
     /// Those of the socket.
@@ -133,10 +135,14 @@ impl Lane {
         }
     }
 
-    /// Takes into account that a wake-up was so late.
+    /// Takes into account that a wake-up was so late: a step up or down, whatever the distance, so
+    /// that one that was late by ms, since others had the core, does not cost the next ones.
     fn learn(&mut self, lateness: Duration) {
-        let learnt = self.lateness * (LATENESS_WEIGHT - 1) / LATENESS_WEIGHT;
-        self.lateness = (learnt + lateness / LATENESS_WEIGHT).min(LATENESS_MAX);
+        self.lateness = if lateness > self.lateness {
+            (self.lateness + LATENESS_STEP_UP).min(LATENESS_MAX)
+        } else {
+            self.lateness.saturating_sub(LATENESS_STEP_DOWN)
+        };
     }
 
     /// The bytes at `range`, which `receive` returned last.
@@ -174,8 +180,17 @@ impl Lane {
                 Ok(())
             }
             Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.in_words(error.into())),
         }
+    }
+
+    /// The kernel says "try again" where the time for an answer is over.
+    fn in_words(&self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return error;
+        }
+        let reason = format!("no sign of the broker for {:.0} s", self.timeout.as_secs_f64());
+        io::Error::new(io::ErrorKind::TimedOut, reason)
     }
 
     /// Makes `bytes` of room behind `end`. What was not taken moves to the front when it must.
@@ -279,6 +294,18 @@ mod tests {
         lane.receive().expect("the first");
         while !lane.wait(Instant::now() + Duration::from_secs(5)).expect("connected") {}
         lane.receive().expect("the second");
+    }
+
+    #[test]
+    fn what_is_late_by_far_is_no_more_than_a_step() {
+        let (mut lane, _peer) = pair();
+        lane.learn(Duration::from_millis(50));
+        assert_eq!(lane.lateness, LATENESS_FIRST + LATENESS_STEP_UP);
+        for lateness in [10, 10, 10, 40].repeat(100) {
+            lane.learn(Duration::from_micros(lateness));
+        }
+        assert!(lane.lateness >= Duration::from_micros(9), "{:?}", lane.lateness);
+        assert!(lane.lateness <= Duration::from_micros(12), "{:?}", lane.lateness);
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let origin = Origin::of(&command_line(), &matches);
-    let ended = watch_signals().and_then(|()| run(cli.command, origin));
+    let ended = watch_signals(&cli.command).and_then(|()| run(cli.command, origin));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -93,7 +93,13 @@ fn main() -> ExitCode {
 }
 
 /// The first Ctrl-C ends the measurement, which is still reported; the second one ends everything.
-fn watch_signals() -> anyhow::Result<()> {
+/// What has nothing to report by then just ends.
+fn watch_signals(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Groups(GroupsCommand::Heartbeat(_) | GroupsCommand::Rebalance(_))
+        | Command::Ready(_) => return Ok(()),
+        _ => {}
+    }
     signals::block()?;
     signals::on_stop(|_| {
         if !pace::stop_all() {

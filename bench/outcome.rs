@@ -1,5 +1,6 @@
 //! From what a job measured to the result document, and to where that goes.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
@@ -58,9 +59,13 @@ impl Origin {
     pub fn result(self, args: &ReportArgs, started_at_ms: i64, measured: Measured) -> RunResult {
         let name = self.name.unwrap_or_else(|| self.command.clone());
         let brokers = self.settings.iter().find(|setting| setting.name == "--brokers");
-        let address = brokers.map_or(String::new(), |setting| setting.value.clone());
+        let address = brokers.map_or("this machine".to_owned(), |setting| setting.value.clone());
         let asked = measured.parts.iter().find_map(|part| part.asked.clone());
         let main = measured.parts.first().cloned().unwrap_or_default();
+        let mut errors_by_name: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, count) in measured.parts.iter().flat_map(|part| &part.errors_by_name) {
+            *errors_by_name.entry(name.clone()).or_default() += count;
+        }
         let broker_cores = measured.broker.as_ref().map(|broker| rounded(broker.cores));
         RunResult {
             format: FORMAT,
@@ -84,8 +89,8 @@ impl Origin {
             bytes_per_second: main.bytes_per_second,
             records_per_second: main.records_per_second,
             requests_per_second: main.requests_per_second,
-            errors: main.errors,
-            errors_by_name: main.errors_by_name,
+            errors: errors_by_name.values().sum(),
+            errors_by_name,
             latency_us: main.series.into_iter().next().unwrap_or_default().latency_us,
             client_cores: rounded(measured.client_cores),
             broker_cores,

@@ -1,5 +1,7 @@
 //! What processes cost and where they run, from `/proc`: the generator's own, and the broker's.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,13 +52,20 @@ pub struct BrokerWatch {
 }
 
 /// What a process has used since its start.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Usage {
     cpu_seconds: f64,
     written_bytes: u64,
     read_bytes: u64,
-    voluntary_switches: u64,
-    involuntary_switches: u64,
+    /// By thread, as those of a thread that ends are gone.
+    switches: BTreeMap<OsString, Switches>,
+}
+
+/// How often a thread gave up its core, and how often it had to.
+#[derive(Clone, Copy, Default)]
+struct Switches {
+    voluntary: u64,
+    involuntary: u64,
 }
 
 impl Usage {
@@ -68,11 +77,24 @@ impl Usage {
         usage.read_bytes = number_in(&io, "read_bytes").unwrap_or(0);
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            let switches = |name: &str| number_in(&status, name).unwrap_or(0);
-            usage.voluntary_switches += switches("voluntary_ctxt_switches");
-            usage.involuntary_switches += switches("nonvoluntary_ctxt_switches");
+            let switches = Switches {
+                voluntary: number_in(&status, "voluntary_ctxt_switches").unwrap_or(0),
+                involuntary: number_in(&status, "nonvoluntary_ctxt_switches").unwrap_or(0),
+            };
+            usage.switches.insert(task.file_name(), switches);
         }
         Ok(usage)
+    }
+
+    /// Of the threads that are there now; those that have ended meanwhile took theirs with them.
+    fn switches_since(&self, before: &Usage) -> Switches {
+        let mut sum = Switches::default();
+        for (thread, after) in &self.switches {
+            let before = before.switches.get(thread).copied().unwrap_or_default();
+            sum.voluntary += after.voluntary.saturating_sub(before.voluntary);
+            sum.involuntary += after.involuntary.saturating_sub(before.involuntary);
+        }
+        sum
     }
 }
 
@@ -104,14 +126,15 @@ impl BrokerWatch {
         let after = Usage::of(self.pid)?;
         let cpu_seconds = (after.cpu_seconds - self.before.cpu_seconds).max(0.0);
         let since = |of: fn(&Usage) -> u64| of(&after).saturating_sub(of(&self.before));
+        let switches = after.switches_since(&self.before);
         Ok(Broker {
             pid: self.pid,
             cores: cpu_seconds / elapsed.as_secs_f64().max(1e-9),
             memory_bytes_max: self.memory_bytes_max,
             written_bytes: since(|usage| usage.written_bytes),
             read_bytes: since(|usage| usage.read_bytes),
-            voluntary_switches: since(|usage| usage.voluntary_switches),
-            involuntary_switches: since(|usage| usage.involuntary_switches),
+            voluntary_switches: switches.voluntary,
+            involuntary_switches: switches.involuntary,
             ..Broker::default()
         })
     }
@@ -161,6 +184,18 @@ mod tests {
         assert!(broker.memory_bytes_max >= held.len() as u64);
         assert!(broker.voluntary_switches >= 1);
         assert!(BrokerWatch::begin(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_thread_that_ends_takes_nothing_from_the_others() {
+        let usage = |threads: &[(&str, u64)]| {
+            let switches = |voluntary| Switches { voluntary, involuntary: 1 };
+            let threads = threads.iter().map(|(id, count)| (OsString::from(id), switches(*count)));
+            Usage { switches: threads.collect(), ..Usage::default() }
+        };
+        let (before, after) = (usage(&[("1", 10), ("2", 5000)]), usage(&[("1", 25), ("3", 7)]));
+        let switches = after.switches_since(&before);
+        assert_eq!((switches.voluntary, switches.involuntary), (22, 1));
     }
 
     #[test]

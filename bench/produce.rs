@@ -7,7 +7,6 @@ use anyhow::ensure;
 
 use crate::arguments::{LoadArgs, ProduceArgs};
 use crate::job::{Crew, Job, Work};
-use crate::lane::place_thread;
 use crate::load::{Batch, Recipe, build_batches};
 use crate::producer::{Plan, Producer, Spread};
 use crate::recorder::{PUBLISH, SCHEDULE};
@@ -21,15 +20,13 @@ use crate::units::Rate;
 /// # Errors
 /// The topic cannot be made, or the flags do not fit each other or the topic.
 pub fn prepare(args: &ProduceArgs) -> anyhow::Result<Job> {
-    if let Some(cpus) = &args.run.cpus {
-        place_thread(&cpus.0)?;
-    }
     let topic = topic::prepare(&args.target)?;
     let (crew, _) = crew("produce", args, &topic, None)?;
     Ok(Job {
         bounds: args.run.bounds(),
         crews: vec![crew],
         broker_pid: args.run.report.broker_pid,
+        cpus: args.run.cpus.clone(),
         may_miss_rate: args.load.allow_missed_rate,
         check: None,
     })

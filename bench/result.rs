@@ -61,6 +61,7 @@ pub struct RunResult {
     pub bytes_per_second: f64,
     pub records_per_second: f64,
     pub requests_per_second: f64,
+    /// Of all parts, as the names behind them: what went wrong anywhere is a reason to look.
     pub errors: u64,
     pub errors_by_name: BTreeMap<String, u64>,
     /// Of the main part's first series.

@@ -138,6 +138,7 @@ fn measure_producers(
         bounds: bounds(args),
         crews: vec![crew],
         broker_pid: None,
+        cpus: None,
         may_miss_rate: true,
         check: None,
     }
@@ -169,6 +170,7 @@ fn measure_bare(args: &SinkArgs, address: SocketAddr) -> anyhow::Result<Measured
         bounds: bounds(args),
         crews: vec![crew],
         broker_pid: None,
+        cpus: None,
         may_miss_rate: true,
         check: None,
     }

@@ -78,7 +78,14 @@ pub fn run(args: &RunFileArgs) -> anyhow::Result<()> {
         if stopped_at().is_some() {
             break; // what was measured is still told
         }
-        for (result, failure) in run_together(group)? {
+        let measured = match run_together(group) {
+            Ok(measured) => measured,
+            Err(error) => {
+                failures.push(error);
+                break; // as above
+            }
+        };
+        for (result, failure) in measured {
             print(std::slice::from_ref(&result), args.report.output)?;
             failures
                 .extend(failure.map(|failure| anyhow!("workload {:?}: {failure}", result.name)));
@@ -332,6 +339,13 @@ mod tests {
         let workloads = parse(text, &overrides).expect("it is right");
         let Command::Produce(produce) = &workloads[0].command else { panic!("kind") };
         assert_eq!(produce.target.brokers, "10.0.0.2:9092");
+    }
+
+    #[test]
+    fn the_example_is_right() {
+        let workloads = parse(include_str!("workloads/example.toml"), &Table::new());
+        let names = workloads.expect("it is right").into_iter().map(|one| one.origin.name);
+        assert_eq!(names.flatten().collect::<Vec<_>>(), ["orders", "audit", "ingest"]);
     }
 
     #[test]

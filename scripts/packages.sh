@@ -72,6 +72,7 @@ package_of() { # package_of MANAGER COMMAND: what brings it, and what it is of n
     apt-get:perf) echo linux-perf ;;
     apt-get:go) echo golang-go ;;
     dnf:go) echo golang ;;
+    *:chromium-browser) echo chromium ;;
     apt-get:node | dnf:node | apk:node) echo nodejs ;;
     *) echo "$2" ;;
   esac

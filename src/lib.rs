@@ -34,6 +34,7 @@
 //! - `protocol/batch.rs`: the record batch as a view, its patches, its builder.
 //!   `protocol/record.rs`: the records inside. `protocol/compression.rs`: the codecs.
 //! - `protocol/produce.rs`: what a broker checks of a batch before it appends it.
+//!   `protocol/recompression.rs`: a batch in another codec.
 //! - `protocol/subscription.rs`: what consumers of the classic protocol tell each other.
 //! - `protocol/messages/`: a file a request, pairs tied in its top; `protocol/messages/table.rs` is
 //!   what the tables import.
@@ -48,6 +49,8 @@
 //!   `protocol/messages/create_partitions.rs`, `protocol/messages/elect_leaders.rs`,
 //!   `protocol/messages/update_features.rs`, `protocol/messages/describe_configs.rs`,
 //!   `protocol/messages/alter_configs.rs`, `protocol/messages/incremental_alter_configs.rs`,
+//!   `protocol/messages/alter_partition_reassignments.rs`,
+//!   `protocol/messages/alter_replica_log_dirs.rs`,
 //!   `protocol/messages/list_config_resources.rs`.
 //!   Groups and producers: `protocol/messages/find_coordinator.rs`,
 //!   `protocol/messages/join_group.rs`, `protocol/messages/sync_group.rs`,
@@ -93,15 +96,16 @@
 //! - `cluster/metadata.rs`: the image, an immutable value that shares what did not change.
 //!   `cluster/records.rs`: the records that change it, and their bytes.
 //! - `cluster/changes.rs`: what clients ask for, checked, as records or a refusal in Kafka's words;
-//!   `cluster/changes/tests.rs` has each refusal.
+//!   settings in `cluster/changes/settings.rs`. `cluster/changes/tests.rs` has each refusal.
 //! - `cluster/controller.rs`: has changes agreed on and publishes the images; on shard 0. Its
 //!   tests: `cluster/controller/tests.rs`.
 //! - `cluster/quorum.rs`: carries out raft's effects. `cluster/metadata_log.rs`: makes them durable
 //!   in files of `cluster/frames.rs`; `cluster/metadata_log/tests.rs` breaks the disk under it.
 //! - `cluster/settings/`: every setting as a row, of topics in `cluster/settings/topic.rs`, of
 //!   brokers in `cluster/settings/broker.rs`, of groups and client metrics in
-//!   `cluster/settings/named.rs`; `cluster/settings/layers.rs` says which layer wins,
-//!   `cluster/settings/values.rs` is what the program reads.
+//!   `cluster/settings/named.rs`; `cluster/settings/foreign.rs`: Kafka's that we lack;
+//!   `cluster/settings/layers.rs` says which layer wins, `cluster/settings/values.rs` is what the
+//!   program reads.
 //
 //!
 //! # `coordinator/`: consumer groups and their offsets
@@ -159,6 +163,8 @@
 //!   Changing it: `server/handlers/create_topics.rs`, `server/handlers/delete_topics.rs`,
 //!   `server/handlers/create_partitions.rs`, `server/handlers/alter_configs.rs`,
 //!   `server/handlers/incremental_alter_configs.rs`, `server/handlers/elect_leaders.rs`,
+//!   `server/handlers/alter_partition_reassignments.rs`,
+//!   `server/handlers/alter_replica_log_dirs.rs`,
 //!   `server/handlers/update_features.rs`.
 //!   Groups, all with `server/handlers/groups.rs`: `server/handlers/find_coordinator.rs`,
 //!   `server/handlers/join_group.rs`, `server/handlers/sync_group.rs`,
@@ -181,7 +187,9 @@
 //!   `client/configs.rs`: settings. `client/groups.rs`: looking into groups from outside.
 //! - `client/producer.rs`: batches and retries. `client/partitioner.rs`: which partition.
 //! - `client/consumer.rs`: positions and fetches. `client/group_consumer.rs`: a member of a group,
-//!   with its requests in `client/membership.rs`; `client/assignor.rs`: who of it reads what.
+//!   joining in `client/group_consumer/joining.rs`, its offsets in
+//!   `client/group_consumer/offsets.rs`, its requests in `client/membership.rs`;
+//!   `client/assignor.rs`: who of it reads what.
 //! - `client/error.rs`: what goes wrong, in sentences.
 //! - `client/tests.rs`, `client/group_tests.rs`: all of it against a scripted broker in simulated
 //!   networks.

@@ -1,24 +1,30 @@
 //! Administering a whole node over real sockets, driven by hand-made frames: settings that are in
 //! force at once and stay, the cluster as a single node describes it, questions that make no sense.
 
+mod harness;
+
+use harness::{Client, Node, PATIENCE, data_dir, serve_args};
 use ringmain::base::ids::TopicId;
-use ringmain::config::{ServeArgs, Settings};
-use ringmain::io::Notifier;
-use ringmain::node::{self, NodeError, Totals};
+use ringmain::config::ServeArgs;
 use ringmain::protocol::api::ApiKey;
 use ringmain::protocol::batch::BatchBuilder;
 use ringmain::protocol::compression::Codec;
 use ringmain::protocol::error::ErrorCode;
-use ringmain::protocol::header::{decode_response, encode_request};
-use ringmain::protocol::messages::Request;
-use ringmain::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
-use ringmain::protocol::messages::create_topics::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+use ringmain::protocol::header::decode_response;
+use ringmain::protocol::messages::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
+use ringmain::protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
+use ringmain::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use ringmain::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use ringmain::protocol::messages::describe_cluster::DescribeClusterRequest;
+use ringmain::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
 use ringmain::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
 use ringmain::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, PartitionDataRequest, TopicDataRequest,
@@ -37,21 +43,11 @@ use ringmain::protocol::messages::list_offsets::{
 };
 use ringmain::protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use ringmain::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, TopicProduceData,
-};
 use ringmain::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use ringmain::protocol::record::NewRecord;
-use ringmain::protocol::wire::Records;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread::{self};
 use std::time::{Duration, Instant};
 
-/// A wait that never ends is a failed test, not a hung one.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Kafka's numbers of what has settings.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -61,89 +57,10 @@ const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
-/// A node in this process, on as many shards as the machine has cores.
-struct Node {
-    address: SocketAddr,
-    stop: Notifier,
-    thread: JoinHandle<Result<Totals, NodeError>>,
-}
-
-impl Node {
-    fn start(dir: &Path, advertise: Option<&str>) -> Node {
-        let args = ServeArgs {
-            data_dir: Some(dir.to_path_buf()),
-            listen: Some("127.0.0.1:0".to_owned()),
-            advertise: advertise.map(str::to_owned),
-            memory: Some("512M".to_owned()),
-            set: vec!["offsets.topic.num.partitions=2".to_owned()],
-            ..ServeArgs::default()
-        };
-        let settings = Settings::load(&args).expect("right settings");
-        let stop = Notifier::new();
-        let (ready, is_ready) = mpsc::channel();
-        let on_stop = stop.clone();
-        let thread = thread::spawn(move || {
-            node::run(settings, on_stop, move |it| ready.send(it.address).expect("test waits"))
-        });
-        let address = is_ready.recv().expect("the node starts");
-        Node { address, stop, thread }
-    }
-
-    /// Stops the node; it must not have panicked anywhere.
-    fn stop(self) {
-        self.stop.notify();
-        let totals = self.thread.join().expect("no panic").expect("a clean stop");
-        assert_eq!(totals.panics, 0, "{totals:?}");
-    }
-
-    fn client(&self) -> Client {
-        let socket = TcpStream::connect(self.address).expect("the node listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        socket.set_nodelay(true).expect("a TCP socket");
-        Client { socket, next_id: 0 }
-    }
-}
-
-fn data_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory is writable")
-}
-
-/// One connection that sends what it is told.
-struct Client {
-    socket: TcpStream,
-    next_id: i32,
-}
+/// Settings of the nodes here.
+const SETTINGS: &[&str] = &["offsets.topic.num.partitions=2"];
 
 impl Client {
-    /// The answer's frame.
-    fn call<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> Vec<u8> {
-        self.next_id += 1;
-        let encoded = encode_request(version, self.next_id, Some("test"), body);
-        self.socket.write_all(&encoded.head).expect("the node reads");
-        let mut size = [0; 4];
-        self.socket.read_exact(&mut size).expect("an answer");
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
-        self.socket.read_exact(&mut frame).expect("answers come whole");
-        assert_eq!(frame[..4], self.next_id.to_be_bytes(), "answers come in order");
-        frame
-    }
-
-    fn create(&mut self, name: &str, config: Option<(&str, &str)>) -> TopicId {
-        let configs = config.map(|(name, value)| CreatableTopicConfig { name, value: Some(value) });
-        let topic = CreatableTopic {
-            name,
-            num_partitions: 1,
-            replication_factor: 1,
-            configs: configs.into_iter().collect(),
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-        let frame = self.call(7, &request);
-        let (_, answer) = decode_response::<CreateTopicsRequest>(7, &frame).expect("whole");
-        assert_eq!(answer.topics[0].error_code, ErrorCode::None);
-        answer.topics[0].topic_id
-    }
-
     /// Changes one setting; nothing as value deletes it.
     fn alter(&mut self, kind: i8, resource: &str, name: &str, value: Option<&str>) -> ErrorCode {
         let config_operation = if value.is_some() { SET } else { DELETE };
@@ -161,23 +78,11 @@ impl Client {
     }
 
     /// Produces one record of so many bytes to partition 0.
-    fn produce(&mut self, topic: &str, bytes: usize) -> ErrorCode {
+    fn produce_bytes(&mut self, topic: &str, bytes: usize) -> ErrorCode {
         let mut builder = BatchBuilder::new(Codec::None);
         let value = vec![b'v'; bytes];
         builder.append(&NewRecord { value: Some(&value), ..NewRecord::default() });
-        let batch = builder.finish();
-        let partition = PartitionProduceData { index: 0, records: Records::Bytes(&batch) };
-        let data =
-            TopicProduceData { name: topic, partition_data: vec![partition], ..Default::default() };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 30_000,
-            topic_data: vec![data],
-            ..Default::default()
-        };
-        let frame = self.call(12, &request);
-        let (_, answer) = decode_response::<ProduceRequest>(12, &frame).expect("whole");
-        answer.responses[0].partition_responses[0].error_code
+        self.produce(topic, 0, &builder.finish()).0
     }
 
     /// The interval that a member of the group is told when it joins.
@@ -226,16 +131,24 @@ impl Client {
 #[test]
 fn settings_are_in_force_at_once_and_stay() {
     let dir = data_dir();
-    let mut node = Node::start(dir.path(), None);
+    let mut node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    client.create("words", None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::None);
+    client.create("words", 1, &[]);
+    assert_eq!(client.produce_bytes("words", 2_000), ErrorCode::None);
     assert_eq!(client.alter(BROKER, "", "message.max.bytes", Some("1000")), ErrorCode::None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::MessageTooLarge);
+    assert_eq!(client.produce_bytes("words", 2_000), ErrorCode::MessageTooLarge);
     assert_eq!(client.alter(BROKER, "1", "message.max.bytes", Some("5000")), ErrorCode::None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::None, "the one broker's own counts");
+    assert_eq!(
+        client.produce_bytes("words", 2_000),
+        ErrorCode::None,
+        "the one broker's own counts"
+    );
     assert_eq!(client.alter(TOPIC, "words", "max.message.bytes", Some("500")), ErrorCode::None);
-    assert_eq!(client.produce("words", 700), ErrorCode::MessageTooLarge, "the topic's even more");
+    assert_eq!(
+        client.produce_bytes("words", 700),
+        ErrorCode::MessageTooLarge,
+        "the topic's even more"
+    );
     let interval = "consumer.heartbeat.interval.ms";
     assert_eq!(client.heartbeat_interval_ms("before"), 5_000);
     assert_eq!(client.alter(GROUP, "readers", interval, Some("6000")), ErrorCode::None);
@@ -244,13 +157,13 @@ fn settings_are_in_force_at_once_and_stay() {
     assert_eq!(client.alter(CLIENT_METRICS, "m", "interval.ms", Some("100")), ErrorCode::None);
     assert_eq!(client.alter(BROKER, "1", "node.id", Some("7")), ErrorCode::InvalidRequest);
     node.stop();
-    node = Node::start(dir.path(), None);
+    node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    assert_eq!(client.produce("words", 700), ErrorCode::MessageTooLarge);
+    assert_eq!(client.produce_bytes("words", 700), ErrorCode::MessageTooLarge);
     assert_eq!(client.alter(TOPIC, "words", "max.message.bytes", None), ErrorCode::None);
-    assert_eq!(client.produce("words", 700), ErrorCode::None);
+    assert_eq!(client.produce_bytes("words", 700), ErrorCode::None);
     assert_eq!(client.alter(BROKER, "1", "message.max.bytes", None), ErrorCode::None);
-    assert_eq!(client.produce("words", 2_000), ErrorCode::MessageTooLarge);
+    assert_eq!(client.produce_bytes("words", 2_000), ErrorCode::MessageTooLarge);
     assert_eq!(client.heartbeat_interval_ms("readers"), 6_000);
     assert_eq!(client.configured(GROUP), ["readers"]);
     assert_eq!(client.configured(CLIENT_METRICS), ["m"]);
@@ -265,10 +178,10 @@ fn settings_are_in_force_at_once_and_stay() {
 #[test]
 fn a_single_node_describes_itself_in_every_version() {
     let dir = data_dir();
-    let node = Node::start(dir.path(), None);
+    let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    let id = client.create("words", None);
-    assert_eq!(client.produce("words", 100), ErrorCode::None);
+    let id = client.create("words", 1, &[]);
+    assert_eq!(client.produce_bytes("words", 100), ErrorCode::None);
     for version in versions(ApiKey::DescribeLogDirs) {
         let frame = client.call(version, &DescribeLogDirsRequest::default());
         let (_, answer) =
@@ -301,22 +214,6 @@ fn a_single_node_describes_itself_in_every_version() {
         let codes: Vec<ErrorCode> = results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition]);
     }
-    for version in versions(ApiKey::UpdateFeatures) {
-        for (level, code) in [(1, ErrorCode::None), (2, ErrorCode::InvalidUpdateVersion)] {
-            let update = FeatureUpdateKey {
-                feature: "group.version",
-                max_version_level: level,
-                upgrade_type: 1,
-                allow_downgrade: false,
-            };
-            let feature_updates = vec![update];
-            let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
-            let frame = client.call(version, &request);
-            let (_, answer) =
-                decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");
-            assert_eq!(answer.error_code, code);
-        }
-    }
     for version in versions(ApiKey::ListPartitionReassignments) {
         let frame = client.call(version, &ListPartitionReassignmentsRequest::default());
         let (_, answer) =
@@ -334,6 +231,123 @@ fn a_single_node_describes_itself_in_every_version() {
     node.stop();
 }
 
+/// Goal: what would move replicas is answered as by a single node of Kafka's. Method: in every
+/// version each answer that there is; the codes are those of Kafka 4.4.
+#[test]
+fn replicas_stay_where_they_are_in_every_version() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    client.create("words", 1, &[]);
+    let frame = client.call(4, &DescribeLogDirsRequest::default());
+    let (_, answer) = decode_response::<DescribeLogDirsRequest>(4, &frame).expect("whole");
+    let log_dir = answer.results[0].log_dir.to_owned();
+    for version in versions(ApiKey::AlterPartitionReassignments) {
+        for (name, partition_index, replicas, code) in [
+            ("words", 0, Some(vec![1]), ErrorCode::None),
+            ("words", 0, Some(vec![2]), ErrorCode::InvalidReplicaAssignment),
+            ("words", 0, Some(vec![1, 1]), ErrorCode::InvalidReplicaAssignment),
+            ("words", 0, Some(vec![]), ErrorCode::InvalidReplicaAssignment),
+            ("words", 0, None, ErrorCode::NoReassignmentInProgress),
+            ("words", 1, Some(vec![1]), ErrorCode::UnknownTopicOrPartition),
+            ("others", 0, None, ErrorCode::UnknownTopicOrPartition),
+        ] {
+            let partitions = vec![ReassignablePartition { partition_index, replicas }];
+            let topics = vec![ReassignableTopic { name, partitions }];
+            let request = AlterPartitionReassignmentsRequest { topics, ..Default::default() };
+            let frame = client.call(version, &request);
+            let (_, answer) =
+                decode_response::<AlterPartitionReassignmentsRequest>(version, &frame)
+                    .expect("whole");
+            assert_eq!(answer.error_code, ErrorCode::None);
+            let found = &answer.responses[0].partitions[0];
+            assert_eq!((found.partition_index, found.error_code), (partition_index, code));
+        }
+    }
+    for version in versions(ApiKey::AlterReplicaLogDirs) {
+        for (path, name, index, code) in [
+            (log_dir.as_str(), "words", 0, ErrorCode::None),
+            (log_dir.as_str(), "words", 1, ErrorCode::UnknownTopicOrPartition),
+            (log_dir.as_str(), "others", 0, ErrorCode::UnknownTopicOrPartition),
+            ("/no/such", "words", 0, ErrorCode::LogDirNotFound),
+            ("/no/such", "others", 0, ErrorCode::LogDirNotFound),
+        ] {
+            let topics = vec![AlterReplicaLogDirTopic { name, partitions: vec![index] }];
+            let dirs = vec![AlterReplicaLogDir { path, topics }];
+            let frame = client.call(version, &AlterReplicaLogDirsRequest { dirs });
+            let (_, answer) =
+                decode_response::<AlterReplicaLogDirsRequest>(version, &frame).expect("whole");
+            let found = &answer.results[0].partitions[0];
+            assert_eq!((found.partition_index, found.error_code), (index, code), "{path}, {name}");
+        }
+    }
+    node.stop();
+}
+
+/// Goal: what tools set of a broker and nothing here acts on is kept as Kafka keeps it. Method: a
+/// name of Kafka's and nobody's, described before and after a restart.
+#[test]
+fn settings_that_only_kafka_has_are_kept_and_shown() {
+    let dir = data_dir();
+    let mut node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    let sasl = "sasl.kerberos.min.time.before.relogin";
+    assert_eq!(client.alter(BROKER, "1", sasl, Some("58000")), ErrorCode::None);
+    assert_eq!(client.alter(BROKER, "", sasl, Some("58000")), ErrorCode::InvalidRequest);
+    assert_eq!(client.alter(BROKER, "", "no.such", Some("secret")), ErrorCode::None);
+    for _ in 0..2 {
+        let resource = DescribeConfigsResource {
+            resource_type: BROKER,
+            resource_name: "1",
+            configuration_keys: Some(vec![sasl, "no.such"]),
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        let frame = client.call(4, &request);
+        let (_, answer) = decode_response::<DescribeConfigsRequest>(4, &frame).expect("whole");
+        let rows = answer.results[0].configs.iter();
+        let mut rows: Vec<_> =
+            rows.map(|row| (row.name, row.value, row.is_sensitive, row.config_type)).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [("no.such", None, true, 0), (sasl, Some("58000"), false, 5)]);
+        node.stop();
+        node = Node::start(dir.path(), SETTINGS);
+        client = node.client();
+    }
+    node.stop();
+}
+
+/// Goal: features are in force at their highest level and stay there. Method: in every version of
+/// the request levels that are, could be and cannot be.
+#[test]
+fn features_stay_at_their_highest_level() {
+    let dir = data_dir();
+    let node = Node::start(dir.path(), SETTINGS);
+    let mut client = node.client();
+    for version in versions(ApiKey::UpdateFeatures) {
+        for (feature, level, code) in [
+            ("group.version", 1, ErrorCode::None),
+            ("group.version", 2, ErrorCode::InvalidUpdateVersion),
+            ("metadata.version", 33, ErrorCode::None),
+            ("metadata.version", 32, ErrorCode::InvalidUpdateVersion),
+            ("metadata.version", 34, ErrorCode::InvalidUpdateVersion),
+        ] {
+            let update = FeatureUpdateKey {
+                feature,
+                max_version_level: level,
+                upgrade_type: 1,
+                allow_downgrade: false,
+            };
+            let feature_updates = vec![update];
+            let request = UpdateFeaturesRequest { feature_updates, ..Default::default() };
+            let frame = client.call(version, &request);
+            let (_, answer) =
+                decode_response::<UpdateFeaturesRequest>(version, &frame).expect("whole");
+            assert_eq!(answer.error_code, code);
+        }
+    }
+    node.stop();
+}
+
 fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
     let versions = key.api().versions;
     versions.first..=versions.last
@@ -344,10 +358,10 @@ fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
 #[test]
 fn nonsense_is_refused_and_the_connection_goes_on() {
     let dir = data_dir();
-    let node = Node::start(dir.path(), None);
+    let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    client.create("words", None);
-    client.create("kept", Some(("cleanup.policy", "compact")));
+    client.create("words", 1, &[]);
+    client.create("kept", 1, &[("cleanup.policy", "compact")]);
     let nobody = MetadataRequestTopic { topic_id: TopicId::ZERO, name: None };
     let request = MetadataRequest { topics: Some(vec![nobody]), ..MetadataRequest::default() };
     let frame = client.call(10, &request);
@@ -391,7 +405,9 @@ fn nonsense_is_refused_and_the_connection_goes_on() {
 #[test]
 fn the_advertised_address_is_what_clients_are_told() {
     let dir = data_dir();
-    let node = Node::start(dir.path(), Some("broker.example:19092"));
+    let advertise = Some("broker.example:19092".to_owned());
+    let node = Node::try_start(&ServeArgs { advertise, ..serve_args(dir.path(), SETTINGS) });
+    let node = node.expect("the node starts");
     let mut client = node.client();
     let frame = client.call(13, &MetadataRequest::default());
     let (_, answer) = decode_response::<MetadataRequest>(13, &frame).expect("whole");

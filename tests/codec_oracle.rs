@@ -131,12 +131,17 @@ pairs! {
         => OffsetForLeaderEpochResponse;
     DescribeConfigs: describe_configs::DescribeConfigsRequest => DescribeConfigsResponse;
     AlterConfigs: alter_configs::AlterConfigsRequest => AlterConfigsResponse;
+    AlterReplicaLogDirs: alter_replica_log_dirs::AlterReplicaLogDirsRequest
+        => AlterReplicaLogDirsResponse;
     DescribeLogDirs: describe_log_dirs::DescribeLogDirsRequest => DescribeLogDirsResponse;
     CreatePartitions: create_partitions::CreatePartitionsRequest => CreatePartitionsResponse;
     DeleteGroups: delete_groups::DeleteGroupsRequest => DeleteGroupsResponse;
     ElectLeaders: elect_leaders::ElectLeadersRequest => ElectLeadersResponse;
     IncrementalAlterConfigs: incremental_alter_configs::IncrementalAlterConfigsRequest
         => IncrementalAlterConfigsResponse;
+    AlterPartitionReassignments:
+        alter_partition_reassignments::AlterPartitionReassignmentsRequest
+        => AlterPartitionReassignmentsResponse;
     ListPartitionReassignments: list_partition_reassignments::ListPartitionReassignmentsRequest
         => ListPartitionReassignmentsResponse;
     OffsetDelete: offset_delete::OffsetDeleteRequest => OffsetDeleteResponse;

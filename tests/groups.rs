@@ -1,29 +1,25 @@
 //! Consumer groups of both protocols on a whole node over real sockets, driven by hand-made frames;
 //! and what a kill -9 leaves of their commits.
 
+mod harness;
+
+use harness::groups::Who;
+use harness::{Client, Node, PATIENCE, Process, data_dir};
 use ringmain::base::ids::TopicId;
-use ringmain::config::{ServeArgs, Settings};
 use ringmain::coordinator::partition_of;
-use ringmain::io::Notifier;
-use ringmain::node::{self, NodeError, Totals};
 use ringmain::protocol::batch::{BatchBuilder, Batches};
 use ringmain::protocol::compression::Codec;
 use ringmain::protocol::error::ErrorCode;
-use ringmain::protocol::header::{decode_response, encode_request};
-use ringmain::protocol::messages::Request;
+use ringmain::protocol::header::decode_response;
 use ringmain::protocol::messages::api_versions::ApiVersionsRequest;
 use ringmain::protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use ringmain::protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, TopicPartitionsRequest,
 };
-use ringmain::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use ringmain::protocol::messages::delete_groups::DeleteGroupsRequest;
 use ringmain::protocol::messages::describe_groups::DescribeGroupsRequest;
 use ringmain::protocol::messages::find_coordinator::FindCoordinatorRequest;
-use ringmain::protocol::messages::heartbeat::HeartbeatRequest;
-use ringmain::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use ringmain::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
-use ringmain::protocol::messages::list_groups::ListGroupsRequest;
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use ringmain::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -34,314 +30,34 @@ use ringmain::protocol::messages::offset_delete::{
 use ringmain::protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
-use ringmain::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, TopicProduceData,
-};
-use ringmain::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use ringmain::protocol::record::NewRecord;
-use ringmain::protocol::wire::Records;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// A wait that never ends is a failed test, not a hung one.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const JOIN: i16 = 9;
-const COMMIT: i16 = 9;
-const FETCH: i16 = 9;
-
-/// A node in this process, on two shards so that groups are on both.
-struct Node {
-    address: SocketAddr,
-    stop: Notifier,
-    thread: JoinHandle<Result<Totals, NodeError>>,
-}
-
-impl Node {
-    fn start(dir: &Path) -> Node {
-        let args = ServeArgs {
-            data_dir: Some(dir.to_path_buf()),
-            listen: Some("127.0.0.1:0".to_owned()),
-            memory: Some("512M".to_owned()),
-            set: vec![
-                "group.initial.rebalance.delay.ms=0".to_owned(),
-                "offsets.topic.num.partitions=4".to_owned(),
-            ],
-            ..ServeArgs::default()
-        };
-        let settings = Settings::load(&args).expect("right settings");
-        let stop = Notifier::new();
-        let (ready, is_ready) = mpsc::channel();
-        let on_stop = stop.clone();
-        let thread = thread::spawn(move || {
-            node::run(settings, on_stop, move |it| ready.send(it.address).expect("test waits"))
-        });
-        let address = is_ready.recv().expect("the node starts");
-        Node { address, stop, thread }
-    }
-
-    /// Stops the node; it must not have panicked anywhere.
-    fn stop(self) {
-        self.stop.notify();
-        let totals = self.thread.join().expect("no panic").expect("a clean stop");
-        assert_eq!(totals.panics, 0, "{totals:?}");
-    }
-
-    fn client(&self) -> Client {
-        Client::open(self.address).expect("the node listens")
-    }
-}
-
-fn data_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory is writable")
-}
-
-/// One connection that sends what it is told.
-struct Client {
-    socket: TcpStream,
-    next_id: i32,
-    answered_id: i32,
-}
-
-/// What one answer of JoinGroup says.
-#[derive(Debug, PartialEq, Eq)]
-struct Joined {
-    code: ErrorCode,
-    generation: i32,
-    leader: String,
-    member: String,
-    members: Vec<String>,
-}
-
-impl Client {
-    fn open(address: SocketAddr) -> io::Result<Client> {
-        let socket = TcpStream::connect(address)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_nodelay(true)?;
-        Ok(Client { socket, next_id: 0, answered_id: 0 })
-    }
-
-    /// Sends a request without waiting for its answer.
-    fn send<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> io::Result<()> {
-        self.next_id += 1;
-        let encoded = encode_request(version, self.next_id, Some("test"), body);
-        self.socket.write_all(&encoded.head)
-    }
-
-    /// The next answer's frame, which is that of the oldest request without one.
-    fn receive(&mut self) -> io::Result<Vec<u8>> {
-        let mut size = [0; 4];
-        self.socket.read_exact(&mut size).inspect_err(|error| {
-            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "no answer in {PATIENCE:?}");
-        })?;
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
-        self.socket.read_exact(&mut frame)?;
-        self.answered_id += 1;
-        assert_eq!(frame[..4], self.answered_id.to_be_bytes(), "answers come in order");
-        Ok(frame)
-    }
-
-    fn call<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> Vec<u8> {
-        self.send(version, body).expect("the node reads");
-        self.receive().expect("an answer")
-    }
-
-    fn create(&mut self, name: &str, partitions: i32) -> TopicId {
-        let topic = CreatableTopic {
-            name,
-            num_partitions: partitions,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-        let frame = self.call(7, &request);
-        let (_, answer) = decode_response::<CreateTopicsRequest>(7, &frame).expect("whole");
-        assert_eq!(answer.topics[0].error_code, ErrorCode::None);
-        answer.topics[0].topic_id
-    }
-
-    /// Finds the coordinator; for the first one the topic of groups is made.
-    fn find(&mut self, group_id: &str) -> ErrorCode {
-        let request =
-            FindCoordinatorRequest { coordinator_keys: vec![group_id], ..Default::default() };
-        let frame = self.call(6, &request);
-        let (_, answer) = decode_response::<FindCoordinatorRequest>(6, &frame).expect("whole");
-        answer.coordinators[0].error_code
-    }
-
-    /// As [`Client::find`], until the groups are loaded.
-    fn find_loaded(&mut self, group_id: &str) {
-        assert_eq!(self.find(group_id), ErrorCode::None);
-        let began = Instant::now();
-        while self.fetch(group_id, "any").0 == ErrorCode::CoordinatorLoadInProgress {
-            assert!(began.elapsed() < PATIENCE, "the groups are not loaded");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn send_join(&mut self, group_id: &str, member_id: &str) {
-        let protocol = JoinGroupRequestProtocol { name: "range", metadata: b"words" };
-        let request = JoinGroupRequest {
-            group_id,
-            session_timeout_ms: 30_000,
-            rebalance_timeout_ms: 30_000,
-            member_id,
-            protocol_type: "consumer",
-            protocols: vec![protocol],
-            ..JoinGroupRequest::default()
-        };
-        self.send(JOIN, &request).expect("the node reads");
-    }
-
-    fn joined(&mut self) -> Joined {
-        let frame = self.receive().expect("an answer");
-        let (_, answer) = decode_response::<JoinGroupRequest>(JOIN, &frame).expect("whole");
-        Joined {
-            code: answer.error_code,
-            generation: answer.generation_id,
-            leader: answer.leader.to_owned(),
-            member: answer.member_id.to_owned(),
-            members: answer.members.iter().map(|member| member.member_id.to_owned()).collect(),
-        }
-    }
-
-    /// The id that a member is given before it joins (KIP-394).
-    fn member_id(&mut self, group_id: &str) -> String {
-        self.send_join(group_id, "");
-        let joined = self.joined();
-        assert_eq!(joined.code, ErrorCode::MemberIdRequired);
-        joined.member
-    }
-
-    fn send_sync(&mut self, group_id: &str, member: &str, generation: i32, all: &[(&str, &[u8])]) {
-        let assignments = all.iter();
-        let assignments = assignments
-            .map(|&(member_id, assignment)| SyncGroupRequestAssignment { member_id, assignment });
-        let request = SyncGroupRequest {
-            group_id,
-            generation_id: generation,
-            member_id: member,
-            protocol_type: Some("consumer"),
-            protocol_name: Some("range"),
-            assignments: assignments.collect(),
-            ..SyncGroupRequest::default()
-        };
-        self.send(5, &request).expect("the node reads");
-    }
-
-    fn synced(&mut self) -> (ErrorCode, Vec<u8>) {
-        let frame = self.receive().expect("an answer");
-        let (_, answer) = decode_response::<SyncGroupRequest>(5, &frame).expect("whole");
-        (answer.error_code, answer.assignment.to_vec())
-    }
-
-    fn heartbeat(&mut self, group_id: &str, member_id: &str, generation_id: i32) -> ErrorCode {
-        let request =
-            HeartbeatRequest { group_id, generation_id, member_id, group_instance_id: None };
-        let frame = self.call(4, &request);
-        let (_, answer) = decode_response::<HeartbeatRequest>(4, &frame).expect("whole");
-        answer.error_code
-    }
-
-    fn send_commit(&mut self, who: &Who<'_>, topic: &str, offset: i64) -> io::Result<()> {
-        let partition = OffsetCommitRequestPartition {
-            partition_index: 0,
-            committed_offset: offset,
-            committed_metadata: Some("note"),
-            ..OffsetCommitRequestPartition::default()
-        };
-        let topic = OffsetCommitRequestTopic {
-            name: topic,
-            partitions: vec![partition],
-            ..OffsetCommitRequestTopic::default()
-        };
-        let request = OffsetCommitRequest {
-            group_id: who.group_id,
-            generation_id_or_member_epoch: who.generation,
-            member_id: who.member_id,
-            topics: vec![topic],
-            ..OffsetCommitRequest::default()
-        };
-        self.send(COMMIT, &request)
-    }
-
-    fn committed(&mut self) -> io::Result<ErrorCode> {
-        let frame = self.receive()?;
-        let (_, answer) = decode_response::<OffsetCommitRequest>(COMMIT, &frame).expect("whole");
-        Ok(answer.topics[0].partitions[0].error_code)
-    }
-
-    fn commit(&mut self, who: &Who<'_>, topic: &str, offset: i64) -> ErrorCode {
-        self.send_commit(who, topic, offset).expect("the node reads");
-        self.committed().expect("an answer")
-    }
-
-    /// The group's code, and its offset of the topic's partition 0 with its metadata.
-    fn fetch(&mut self, group_id: &str, topic: &str) -> (ErrorCode, i64, String) {
-        let topic = OffsetFetchRequestTopics {
-            name: topic,
-            partition_indexes: vec![0],
-            ..OffsetFetchRequestTopics::default()
-        };
-        let group = OffsetFetchRequestGroup {
-            group_id,
-            topics: Some(vec![topic]),
-            ..OffsetFetchRequestGroup::default()
-        };
-        let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
-        let frame = self.call(FETCH, &request);
-        let (_, answer) = decode_response::<OffsetFetchRequest>(FETCH, &frame).expect("whole");
-        let group = &answer.groups[0];
-        let found = group.topics.first().map(|topic| &topic.partitions[0]);
-        let offset = found.map_or(-1, |found| found.committed_offset);
-        let metadata = found.and_then(|found| found.metadata).unwrap_or_default();
-        (group.error_code, offset, metadata.to_owned())
-    }
-
-    /// Groups by name, with their state.
-    fn list(&mut self, states: &[&str]) -> Vec<(String, String)> {
-        let request = ListGroupsRequest { states_filter: states.to_vec(), types_filter: vec![] };
-        let frame = self.call(5, &request);
-        let (_, answer) = decode_response::<ListGroupsRequest>(5, &frame).expect("whole");
-        assert_eq!(answer.error_code, ErrorCode::None);
-        let groups = answer.groups.iter();
-        let mut groups: Vec<_> =
-            groups.map(|group| (group.group_id.to_owned(), group.group_state.to_owned())).collect();
-        groups.sort();
-        groups
-    }
-}
-
-/// Who commits.
-struct Who<'a> {
-    group_id: &'a str,
-    member_id: &'a str,
-    generation: i32,
-}
-
-impl<'a> Who<'a> {
-    /// Somebody who is no member.
-    fn outside(group_id: &'a str) -> Who<'a> {
-        Who { group_id, member_id: "", generation: -1 }
-    }
-}
+/// Settings of the nodes here, and of those that are killed.
+const SETTINGS: &[&str] = &["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=4"];
+const KILLED_SETTINGS: &[&str] =
+    &["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=3"];
 
 /// Goal: the first question makes the topic of groups, as an internal one. Method: ask in the
 /// oldest and the newest version, for groups and what is none; look at the topic; write to it.
 #[test]
 fn the_first_question_makes_the_topic_of_groups() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    assert_eq!(client.fetch("g", "words").0, ErrorCode::NotCoordinator, "there are no groups yet");
+    assert_eq!(
+        client.fetch_offset("g", "words").0,
+        ErrorCode::NotCoordinator,
+        "there are no groups yet"
+    );
     assert_eq!(client.list(&[]), []);
     let request = FindCoordinatorRequest { key: "g", ..Default::default() };
     let frame = client.call(0, &request);
@@ -370,16 +86,7 @@ fn the_first_question_makes_the_topic_of_groups() {
     let mut batch = BatchBuilder::new(Codec::None);
     batch.append(&NewRecord { key: Some(b"k"), value: Some(b"v"), ..NewRecord::default() });
     let batch = batch.finish();
-    let data = PartitionProduceData { index: 0, records: Records::Bytes(&batch) };
-    let data = TopicProduceData {
-        name: "__consumer_offsets",
-        partition_data: vec![data],
-        ..TopicProduceData::default()
-    };
-    let request = ProduceRequest { acks: -1, topic_data: vec![data], ..Default::default() };
-    let frame = client.call(12, &request);
-    let (_, answer) = decode_response::<ProduceRequest>(12, &frame).expect("whole");
-    let code = answer.responses[0].partition_responses[0].error_code;
+    let (code, _) = client.produce("__consumer_offsets", 0, &batch);
     assert_eq!(code, ErrorCode::InvalidTopicException);
     node.stop();
 }
@@ -389,9 +96,9 @@ fn the_first_question_makes_the_topic_of_groups() {
 #[test]
 fn two_members_of_a_classic_group_rebalance_and_commit() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), SETTINGS);
     let (mut first, mut second) = (node.client(), node.client());
-    first.create("words", 2);
+    first.create("words", 2, &[]);
     first.find_loaded("g");
     let leader = first.member_id("g");
     first.send_join("g", &leader);
@@ -429,16 +136,16 @@ fn two_members_of_a_classic_group_rebalance_and_commit() {
     let stranger = Who { member_id: "x", ..who };
     assert_eq!(first.commit(&stranger, "words", 6), ErrorCode::UnknownMemberId);
     assert_eq!(first.commit(&who, "gone", 7), ErrorCode::UnknownTopicOrPartition);
-    assert_eq!(first.fetch("g", "words"), (ErrorCode::None, 41, "note".to_owned()));
+    assert_eq!(first.fetch_offset("g", "words"), (ErrorCode::None, 41, "note".to_owned()));
     assert_eq!(first.list(&["stable"]), [("g".to_owned(), "Stable".to_owned())]);
     node.stop();
 
     // A stop is no rebalance: the members go on where they were.
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), SETTINGS);
     let (mut first, mut second) = (node.client(), node.client());
     first.find_loaded("g");
     assert_eq!(first.heartbeat("g", &leader, 2), ErrorCode::None);
-    assert_eq!(first.fetch("g", "words").1, 41);
+    assert_eq!(first.fetch_offset("g", "words").1, 41);
     let members = vec![MemberIdentity { member_id: &follower, ..MemberIdentity::default() }];
     let request = LeaveGroupRequest { group_id: "g", members, ..Default::default() };
     let frame = second.call(5, &request);
@@ -475,7 +182,7 @@ fn describe_and_delete(client: &mut Client, member: &str) {
     let (_, answer) = decode_response::<OffsetDeleteRequest>(0, &frame).expect("whole");
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UnknownTopicOrPartition);
     assert_eq!(delete(client), [ErrorCode::None, ErrorCode::GroupIdNotFound]);
-    assert_eq!(client.fetch("g", "words").1, -1);
+    assert_eq!(client.fetch_offset("g", "words").1, -1);
 }
 
 /// A member of the consumer protocol, as its client sees it.
@@ -528,8 +235,8 @@ impl Member {
 #[test]
 fn members_of_the_consumer_protocol_share_and_survive_a_restart() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
-    let topic_id = node.client().create("words", 4);
+    let node = Node::start(dir.path(), SETTINGS);
+    let topic_id = node.client().create("words", 4, &[]);
     node.client().find_loaded("g");
     let mut first = Member::join(&node, "first");
     assert_eq!((first.epoch, first.owned.as_slice()), (1, &[0, 1, 2, 3][..]));
@@ -547,13 +254,13 @@ fn members_of_the_consumer_protocol_share_and_survive_a_restart() {
     assert_eq!(first.commit(first.epoch + 1, 5), ErrorCode::StaleMemberEpoch);
     node.stop();
 
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), SETTINGS);
     (first.client, second.client) = (node.client(), node.client());
     first.client.find_loaded("g");
     let before = (first.epoch, first.owned.clone());
     first.beat(topic_id, None);
     assert_eq!((first.epoch, first.owned.clone()), before);
-    assert_eq!(first.client.fetch("g", "words").1, 17);
+    assert_eq!(first.client.fetch_offset("g", "words").1, 17);
     let request =
         ConsumerGroupDescribeRequest { group_ids: vec!["g", "none"], ..Default::default() };
     let frame = first.client.call(1, &request);
@@ -579,9 +286,9 @@ fn members_of_the_consumer_protocol_share_and_survive_a_restart() {
 #[test]
 fn offsets_go_by_topic_id_in_version_10() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), SETTINGS);
     let mut client = node.client();
-    let topic_id = client.create("words", 1);
+    let topic_id = client.create("words", 1, &[]);
     client.find_loaded("g");
     let partition = OffsetCommitRequestPartition { committed_offset: 8, ..Default::default() };
     let topics = [TopicId(5), topic_id].map(|topic_id| OffsetCommitRequestTopic {
@@ -633,9 +340,9 @@ fn offsets_go_by_topic_id_in_version_10() {
 #[test]
 fn a_waiting_join_is_answered_first_and_at_a_stop() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), SETTINGS);
     let (mut first, mut second) = (node.client(), node.client());
-    first.create("words", 2);
+    first.create("words", 2, &[]);
     first.find_loaded("g");
     let leader = first.member_id("g");
     first.send_join("g", &leader);
@@ -665,71 +372,6 @@ const COMMITTERS_COUNT: usize = 4;
 const IN_FLIGHT_MAX: i64 = 8;
 const COMMITTING_MS_MAX: u64 = 120;
 
-/// A node as a process of its own, and its data, which outlives it.
-struct Process {
-    folder: PathBuf,
-    address: SocketAddr,
-    child: Option<Child>,
-}
-
-impl Process {
-    fn new(name: &str) -> Process {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).expect("an earlier run's folder");
-        }
-        fs::create_dir_all(&folder).expect("the target folder is writable");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        Process { folder, address, child: None }
-    }
-
-    /// Starts the node and returns when it answers.
-    fn start(&mut self) -> Client {
-        let log = self.folder.join("node.log");
-        let log = File::options().create(true).append(true).open(log).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_ringmain"))
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(self.folder.join("data"))
-            .args(["--listen", &self.address.to_string(), "--memory", "512M"])
-            .args(["--cpus", &all_cpus()])
-            .args(["--set", "offsets.topic.num.partitions=3"])
-            .args(["--set", "group.initial.rebalance.delay.ms=0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the binary was built");
-        let child = self.child.insert(child);
-        let mut said = Vec::new();
-        let out = child.stdout.as_mut().expect("it is piped");
-        while !said.ends_with(b"\n") {
-            let mut byte = [0];
-            out.read_exact(&mut byte).expect("the node says that it is ready");
-            said.extend(byte);
-        }
-        Client::open(self.address).expect("it is ready")
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        let mut child = self.child.take().expect("it was started");
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // Already failing: nothing is left to do about an error.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 /// Goal: no acknowledged commit is lost, whenever the process dies. Method: several connections
 /// commit rising offsets, a few at a time; kill; compare what is found with the last acknowledged
 /// and the last sent. The seed is printed.
@@ -738,14 +380,14 @@ fn kill_9_in_the_middle_of_commits_loses_none_that_was_acknowledged() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut process = Process::new("kill-commits");
+    let mut process = Process::new("kill-commits", KILLED_SETTINGS);
     let mut client = process.start();
-    client.create("words", 1);
+    client.create("words", 1, &[]);
     let mut ranges = vec![(-1, -1); COMMITTERS_COUNT];
     for round in 0..KILLS_COUNT {
         (0..COMMITTERS_COUNT).for_each(|at| client.find_loaded(&format!("g{at}")));
         for (at, &(acked, sent)) in ranges.iter().enumerate() {
-            let (code, found, _) = client.fetch(&format!("g{at}"), "words");
+            let (code, found, _) = client.fetch_offset(&format!("g{at}"), "words");
             assert_eq!(code, ErrorCode::None);
             let fits = (acked..=sent).contains(&found);
             assert!(fits, "seed {seed}, round {round}: {found} of {acked} to {sent}");
@@ -771,7 +413,7 @@ fn kill_9_in_the_middle_of_commits_loses_none_that_was_acknowledged() {
     }
     assert!(ranges.iter().any(|range| range.0 > 0), "{ranges:?}");
     process.kill();
-    fs::remove_dir_all(&process.folder).expect("the test's own folder");
+    process.remove();
 }
 
 /// Commits rising offsets from `first` on; returns the last acknowledged (-1: none) and the last
@@ -806,9 +448,9 @@ fn commit_until_killed(address: SocketAddr, at: usize, first: i64, acks: &Atomic
 /// both join.
 #[test]
 fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
-    let mut process = Process::new("kill-rebalance");
+    let mut process = Process::new("kill-rebalance", KILLED_SETTINGS);
     let mut first = process.start();
-    first.create("words", 1);
+    first.create("words", 1, &[]);
     first.find_loaded("g");
     let leader = first.member_id("g");
     first.send_join("g", &leader);
@@ -817,7 +459,7 @@ fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
     assert_eq!(first.synced(), (ErrorCode::None, b"all".to_vec()));
     let who = Who { group_id: "g", member_id: &leader, generation: 1 };
     assert_eq!(first.commit(&who, "words", 3), ErrorCode::None);
-    let mut second = Client::open(process.address).expect("the node listens");
+    let mut second = process.client();
     let follower = second.member_id("g");
     second.send_join("g", &follower);
     while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
@@ -830,7 +472,7 @@ fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
     first.find_loaded("g");
     assert_eq!(first.heartbeat("g", &leader, 1), ErrorCode::None);
     assert_eq!(first.commit(&who, "words", 4), ErrorCode::None);
-    let mut second = Client::open(process.address).expect("the node listens");
+    let mut second = process.client();
     second.send_join("g", &follower);
     let joined = second.joined();
     assert_eq!(joined.code, ErrorCode::UnknownMemberId, "its id was given out before the crash");
@@ -842,16 +484,16 @@ fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
     first.send_join("g", &leader);
     assert_eq!((first.joined().generation, second.joined().generation), (2, 2));
     process.kill();
-    fs::remove_dir_all(&process.folder).expect("the test's own folder");
+    process.remove();
 }
 
 /// Goal: a record that is none stops its partition's groups, not the node. Method: kill the node,
 /// write such a record behind the last one in the log, start.
 #[test]
 fn a_malformed_record_in_the_log_stops_its_partition_alone() {
-    let mut process = Process::new("malformed-group");
+    let mut process = Process::new("malformed-group", KILLED_SETTINGS);
     let mut client = process.start();
-    client.create("words", 1);
+    client.create("words", 1, &[]);
     let groups = ["a", "b", "c"]; // one in each partition
     let mut partitions: Vec<i32> = groups.iter().map(|group| partition_of(group, 3)).collect();
     partitions.sort_unstable();
@@ -862,21 +504,21 @@ fn a_malformed_record_in_the_log_stops_its_partition_alone() {
     }
     process.kill();
     let dir = format!("__consumer_offsets-{}", partition_of("b", 3));
-    let log = process.folder.join("data").join(dir).join("00000000000000000000.log");
+    let log = process.data().join(dir).join("00000000000000000000.log");
     append_malformed(&log);
 
     let mut client = process.start();
     for group in ["a", "c"] {
         client.find_loaded(group);
-        assert_eq!(client.fetch(group, "words").1, 5);
+        assert_eq!(client.fetch_offset(group, "words").1, 5);
     }
     client.find_loaded("b");
-    assert_eq!(client.fetch("b", "words").0, ErrorCode::NotCoordinator);
+    assert_eq!(client.fetch_offset("b", "words").0, ErrorCode::NotCoordinator);
     assert_eq!(client.list(&[]).len(), 2);
-    let said = fs::read_to_string(process.folder.join("node.log")).expect("the node's log");
+    let said = fs::read_to_string(process.log()).expect("the node's log");
     assert!(said.contains("the groups of this partition are not served"), "{said}");
     process.kill();
-    fs::remove_dir_all(&process.folder).expect("the test's own folder");
+    process.remove();
 }
 
 /// Writes a batch behind the last one of a log: right in itself, but its record is no group's.
@@ -898,9 +540,4 @@ fn append_malformed(log: &Path) {
     batch[12..16].copy_from_slice(&bytes[12..16]); // the epoch of the others
     let file = File::options().write(true).open(log).expect("the log is there");
     file.write_all_at(&batch, end as u64).expect("the disk has room");
-}
-
-/// A shard on each of the machine's cpus, so that requests cross shards where there are two.
-fn all_cpus() -> String {
-    std::thread::available_parallelism().map_or(1, usize::from).to_string()
 }

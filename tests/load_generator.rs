@@ -176,6 +176,65 @@ fn a_workload_file_gives_a_result_for_each_name() {
     assert!(results[2]["records"].as_u64() > Some(0));
 }
 
+/// Goal: every kind of workload runs and says what it did. Method: each for a moment, or for a
+/// few bytes.
+#[test]
+fn every_kind_of_workload_says_what_it_did() {
+    let node = Node::start("bench-kinds");
+    let moment = ["--duration", "200ms", "--warmup", "0s"];
+    let result = |line: &[&str]| -> Value {
+        let ended = node.bench(&[line, &["--output", "json"]].concat());
+        assert!(ended.0.status.success(), "{line:?}: {}", ended.stderr());
+        let result: Value = serde_json::from_slice(&ended.0.stdout).expect("it is JSON");
+        assert!(result["requests"].as_u64() > Some(0), "{line:?}");
+        assert_eq!(result["errors"], 0, "{line:?}");
+        result
+    };
+    let names = |result: &Value| -> Vec<String> {
+        let parts = result["parts"].as_array().expect("several").iter();
+        parts.map(|part| part["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let idempotent = ["produce", "--idempotence", "--bytes", "1M", "--keys", "9"];
+    let written = result(&[&idempotent[..], &SMALL].concat());
+    let read = result(&["fetch", "--consumers", "3", "--verify", "--partitions", "4"]);
+    assert_eq!(read["records"].as_u64(), written["records"].as_u64().map(|count| 3 * count));
+
+    let mixed = ["mixed", "--topic", "m", "--history", "1M", "--rate", "50r"];
+    let mixed = result(&[&mixed[..], &moment, &SMALL, &["--allow-missed-rate"]].concat());
+    assert_eq!(names(&mixed), ["produce", "tail", "catch-up"]);
+    let caught_up = mixed["parts"][2]["bytes"].as_u64();
+    assert!(caught_up >= Some(1_000_000), "the history: {caught_up:?}");
+
+    let many = ["partitions", "--topic", "many", "--partitions", "200", "--batch-bytes", "1K"];
+    let many = result(&[&many[..], &moment, &["--request-bytes", "16K"]].concat());
+    assert_eq!(many["command"], "partitions");
+    let search = ["search", "--topic", "s", "--p99", "1h", "--rate", "20r", "--steps", "2"];
+    let search = result(&[&search[..], &moment, &SMALL].concat());
+    let steps = search["steps"].as_array().expect("there are some");
+    assert!((1..=2).contains(&steps.len()), "{steps:?}");
+    assert_eq!(steps[0]["asked"]["requests_per_second"], 20.0);
+    let commit = ["groups", "commit", "--groups", "3", "--partitions", "2", "--connections", "1"];
+    assert_eq!(result(&[&commit[..], &moment].concat())["command"], "groups commit");
+}
+
+/// Goal: the base line and the sink need no broker. Method: each for a moment.
+#[test]
+fn the_disk_and_the_sink_are_measured_without_a_broker() {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let mut kinds = vec![vec!["disk", "--dir", folder, "--file-bytes", "1M"]];
+    if thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        kinds.push(vec!["sink"]);
+    }
+    for line in kinds {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmain-bench"));
+        command.args(&line).args(["--duration", "200ms", "--output", "json"]);
+        let ended = Ended(command.output().expect("it was built"));
+        assert!(ended.0.status.success(), "{line:?}: {}", ended.stderr());
+        let result: Value = serde_json::from_slice(&ended.0.stdout).expect("it is JSON");
+        assert!(result["requests"].as_u64() > Some(0), "{line:?}");
+    }
+}
+
 /// Goal: idle connections are opened, kept and found again. Method: 500 beside two active ones.
 #[test]
 fn idle_connections_stay_beside_active_ones() {

@@ -1,18 +1,17 @@
 //! A whole node on real sockets and a real disk, driven by hand-made frames: what a client can
 //! send, right or wrong, and what it gets back. Nothing here depends on how long something takes.
 
+mod harness;
+
+use harness::{Client, Node, PATIENCE, PRODUCE, data_dir, produce_request, produced, serve_args};
 use ringmain::base::ids::TopicId;
-use ringmain::config::{ServeArgs, Settings};
-use ringmain::io::Notifier;
-use ringmain::node::{self, NodeError, Totals};
+use ringmain::config::ServeArgs;
 use ringmain::protocol::api::{ApiKey, TABLE};
 use ringmain::protocol::batch::BatchBuilder;
 use ringmain::protocol::compression::Codec;
 use ringmain::protocol::error::ErrorCode;
 use ringmain::protocol::header::{decode_response, encode_request};
-use ringmain::protocol::messages::Request;
 use ringmain::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
-use ringmain::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use ringmain::protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic,
 };
@@ -20,167 +19,20 @@ use ringmain::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use ringmain::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use ringmain::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, TopicProduceData,
-};
+use ringmain::protocol::messages::produce::ProduceRequest;
 use ringmain::protocol::record::NewRecord;
-use ringmain::protocol::wire::Records;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-/// A wait that never ends is a failed test, not a hung one.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Versions that the tests speak unless they are about versions.
-const PRODUCE: i16 = 12;
+/// Version that the tests speak unless they are about versions.
 const FETCH: i16 = 12;
 
-/// A node in this process, on two shards so that requests cross between them.
-struct Node {
-    address: SocketAddr,
-    stop: Notifier,
-    thread: JoinHandle<Result<Totals, NodeError>>,
-}
-
-impl Node {
-    fn start(dir: &Path) -> Node {
-        Node::try_start(dir, "127.0.0.1:0").expect("the node starts")
-    }
-
-    fn try_start(dir: &Path, listen: &str) -> Result<Node, NodeError> {
-        let args = ServeArgs {
-            data_dir: Some(dir.to_path_buf()),
-            listen: Some(listen.to_owned()),
-            memory: Some("512M".to_owned()),
-            ..ServeArgs::default()
-        };
-        let settings = Settings::load(&args)?;
-        let stop = Notifier::new();
-        let (ready, is_ready) = mpsc::channel();
-        let on_stop = stop.clone();
-        let thread = std::thread::spawn(move || {
-            node::run(settings, on_stop, move |it| ready.send(it.address).expect("test waits"))
-        });
-        match is_ready.recv() {
-            Ok(address) => Ok(Node { address, stop, thread }),
-            Err(_) => Err(thread.join().expect("no panic").expect_err("it never got ready")),
-        }
-    }
-
-    /// Stops the node; it must not have panicked anywhere, nor copied what it served.
-    fn stop(self) -> Totals {
-        self.stop.notify();
-        let totals = self.thread.join().expect("no panic").expect("a clean stop");
-        assert_eq!((totals.panics, totals.fetch_copied_bytes), (0, 0), "{totals:?}");
-        totals
-    }
-
-    fn client(&self) -> Client {
-        let socket = TcpStream::connect(self.address).expect("the node listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        socket.set_nodelay(true).expect("a TCP socket");
-        Client { socket, next_id: 0 }
-    }
-}
-
-fn data_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target directory is writable")
-}
-
-/// One connection that sends what it is told.
-struct Client {
-    socket: TcpStream,
-    next_id: i32,
-}
-
 impl Client {
-    /// Sends a request without waiting for its answer; returns its number.
-    fn send<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> i32 {
-        self.next_id += 1;
-        let encoded = encode_request(version, self.next_id, Some("test"), body);
-        self.socket.write_all(&encoded.head).expect("the node reads");
-        self.next_id
-    }
-
-    /// Sends bytes with their size in front.
-    fn send_frame(&mut self, frame: &[u8]) {
-        let size = i32::try_from(frame.len()).expect("a small frame");
-        // A node that closes already makes this fail; the test looks at the answer.
-        let _ = self.socket.write_all(&size.to_be_bytes());
-        let _ = self.socket.write_all(frame);
-    }
-
-    /// The next answer's frame; nothing if the node closed the connection.
-    fn receive(&mut self) -> Option<Vec<u8>> {
-        let mut size = [0; 4];
-        match self.socket.read_exact(&mut size) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer"),
-            Err(_) => return None,
-        }
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).expect("a size")];
-        self.socket.read_exact(&mut frame).expect("answers come whole");
-        Some(frame)
-    }
-
-    fn call<'a, T: Request<'a>>(&mut self, version: i16, body: &T) -> Vec<u8> {
-        let id = self.send(version, body);
-        let frame = self.receive().expect("an answer");
-        assert_eq!(frame[..4], id.to_be_bytes(), "answers come in order");
-        frame
-    }
-
-    fn is_closed(&mut self) -> bool {
-        self.receive().is_none()
-    }
-
-    fn create(&mut self, name: &str, partitions: i32) -> (ErrorCode, TopicId) {
-        let topic = CreatableTopic {
-            name,
-            num_partitions: partitions,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-        let frame = self.call(7, &request);
-        let (_, answer) = decode_response::<CreateTopicsRequest>(7, &frame).expect("whole");
-        (answer.topics[0].error_code, answer.topics[0].topic_id)
-    }
-
-    /// Produces one batch to partition `index`; its code and base offset.
-    fn produce(&mut self, topic: &str, index: i32, batch: &[u8]) -> (ErrorCode, i64) {
-        let frame = self.call(PRODUCE, &produce_request(topic, index, batch, -1));
-        produced(&frame)
-    }
-
     fn fetch(&mut self, request: &FetchRequest<'_>) -> Fetched {
         let frame = self.call(FETCH, request);
         Fetched::of(&frame)
     }
-}
-
-fn produced(frame: &[u8]) -> (ErrorCode, i64) {
-    let (_, answer) = decode_response::<ProduceRequest>(PRODUCE, frame).expect("whole");
-    let partition = &answer.responses[0].partition_responses[0];
-    (partition.error_code, partition.base_offset)
-}
-
-fn produce_request<'a>(
-    topic: &'a str,
-    index: i32,
-    batch: &'a [u8],
-    acks: i16,
-) -> ProduceRequest<'a> {
-    let partition = PartitionProduceData { index, records: Records::Bytes(batch) };
-    let data = TopicProduceData {
-        name: topic,
-        partition_data: vec![partition],
-        ..TopicProduceData::default()
-    };
-    ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![data], ..Default::default() }
 }
 
 fn fetch_request<'a>(topic: &'a str, offsets: &[(i32, i64)]) -> FetchRequest<'a> {
@@ -244,7 +96,7 @@ fn unpatched(batch: &[u8]) -> &[u8] {
 #[test]
 fn a_frame_of_an_impossible_size_closes_its_connection_only() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     for size in [-1, i32::MIN, 0, 7, i32::MAX, (100 << 20) + 1] {
         let mut client = node.client();
         client.socket.write_all(&size.to_be_bytes()).expect("the node reads");
@@ -258,7 +110,7 @@ fn a_frame_of_an_impossible_size_closes_its_connection_only() {
             client
         })
         .collect();
-    assert_eq!(node.client().create("words", 1).0, ErrorCode::None);
+    assert_eq!(node.client().try_create("words", 1, &[]).0, ErrorCode::None);
     drop(waiting);
     node.stop();
 }
@@ -267,7 +119,7 @@ fn a_frame_of_an_impossible_size_closes_its_connection_only() {
 #[test]
 fn frames_are_found_however_the_bytes_arrive() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
     let request = encode_request(0, 5, None, &ApiVersionsRequest::default()).head;
     for byte in &request {
@@ -285,7 +137,7 @@ fn frames_are_found_however_the_bytes_arrive() {
 #[test]
 fn unknown_keys_and_versions_close_and_api_versions_answers() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let header = |key: i16, version: i16| {
         let mut frame = key.to_be_bytes().to_vec();
         frame.extend(version.to_be_bytes());
@@ -305,7 +157,7 @@ fn unknown_keys_and_versions_close_and_api_versions_answers() {
         decode_response::<ApiVersionsRequest>(0, &frame).expect("version 0");
     assert_eq!((id, answer.error_code), (9, ErrorCode::UnsupportedVersion));
     assert!(answer.api_keys.iter().any(|range| range.api_key == ApiKey::Fetch.number()));
-    assert_eq!(client.create("words", 1).0, ErrorCode::None, "the connection goes on");
+    assert_eq!(client.try_create("words", 1, &[]).0, ErrorCode::None, "the connection goes on");
     node.stop();
 }
 
@@ -317,8 +169,8 @@ fn malformed_bodies_end_a_connection_at_most() {
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let dir = data_dir();
-    let node = Node::start(dir.path());
-    node.client().create("words", 2);
+    let node = Node::start(dir.path(), &[]);
+    node.client().create("words", 2, &[]);
     for api in TABLE {
         for version in api.versions.first..=api.versions.last {
             for round in 0..12 {
@@ -342,7 +194,7 @@ fn malformed_bodies_end_a_connection_at_most() {
             }
         }
     }
-    assert_eq!(node.client().create("still-here", 1).0, ErrorCode::None);
+    assert_eq!(node.client().try_create("still-here", 1, &[]).0, ErrorCode::None);
     node.stop();
 }
 
@@ -350,9 +202,9 @@ fn malformed_bodies_end_a_connection_at_most() {
 #[test]
 fn a_bad_batch_is_refused_with_its_code() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    client.create("words", 1);
+    client.create("words", 1, &[]);
     let good = batch(Codec::None, &[b"a", b"b"]);
     let bent = |position: usize, value: &[u8]| {
         let mut bytes = good.clone();
@@ -389,11 +241,11 @@ fn a_bad_batch_is_refused_with_its_code() {
 #[test]
 fn a_topic_name_cannot_escape() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
     let long = "x".repeat(250);
     for name in ["../../x", "..", ".", "", "a/b", "a\0b", "ä", long.as_str()] {
-        assert_eq!(client.create(name, 1).0, ErrorCode::InvalidTopicException, "{name:?}");
+        assert_eq!(client.try_create(name, 1, &[]).0, ErrorCode::InvalidTopicException, "{name:?}");
         let topic = MetadataRequestTopic { name: Some(name), ..Default::default() };
         let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
         let frame = client.call(9, &request);
@@ -408,9 +260,9 @@ fn a_topic_name_cannot_escape() {
 #[test]
 fn batches_come_back_unchanged_from_memory_and_from_disk() {
     let dir = data_dir();
-    let mut node = Node::start(dir.path());
+    let mut node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    client.create("words", 4);
+    client.create("words", 4, &[]);
     let value = vec![b'x'; 20_000];
     let mut sent: Vec<Vec<Vec<u8>>> = vec![Vec::new(); 4];
     for (round, codec) in Codec::ALL.into_iter().cycle().take(15).enumerate() {
@@ -438,7 +290,7 @@ fn batches_come_back_unchanged_from_memory_and_from_disk() {
         }
         let totals = node.stop();
         assert_eq!(totals.fetch_bytes, sent.iter().flatten().map(|b| b.len() as u64).sum::<u64>());
-        node = Node::start(dir.path());
+        node = Node::start(dir.path(), &[]);
     }
     node.stop();
 }
@@ -448,9 +300,9 @@ fn batches_come_back_unchanged_from_memory_and_from_disk() {
 #[test]
 fn pipelined_produce_requests_keep_their_order() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    client.create("words", 2);
+    client.create("words", 2, &[]);
     let bytes = batch(Codec::None, &[b"word"]);
     let mut expected = Vec::new();
     let mut next = [0, 0];
@@ -458,15 +310,16 @@ fn pipelined_produce_requests_keep_their_order() {
         let index = round % 2;
         let acks = [-1, 1, 0][round / 2 % 3];
         let request = produce_request("words", index as i32, &bytes, acks);
-        let id = client.send(PRODUCE, &request);
-        if acks != 0 {
-            expected.push((id, next[index]));
+        if acks == 0 {
+            client.send_unanswered(PRODUCE, &request).expect("the node reads");
+        } else {
+            client.send(PRODUCE, &request).expect("the node reads");
+            expected.push(next[index]);
         }
         next[index] += 1;
     }
-    for (id, offset) in expected {
+    for offset in expected {
         let frame = client.receive().expect("an answer");
-        assert_eq!(frame[..4], id.to_be_bytes());
         assert_eq!(produced(&frame), (ErrorCode::None, offset));
     }
     let fetched = client.fetch(&fetch_request("words", &[(0, 0), (1, 0)]));
@@ -478,9 +331,11 @@ fn pipelined_produce_requests_keep_their_order() {
 #[test]
 fn an_error_without_acks_closes_the_connection() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    client.send(PRODUCE, &produce_request("nowhere", 0, &batch(Codec::None, &[b"word"]), 0));
+    let bytes = batch(Codec::None, &[b"word"]);
+    let request = produce_request("nowhere", 0, &bytes, 0);
+    client.send_unanswered(PRODUCE, &request).expect("the node reads");
     assert!(client.is_closed());
     node.stop();
 }
@@ -490,9 +345,9 @@ fn an_error_without_acks_closes_the_connection() {
 #[test]
 fn a_long_poll_ends_with_the_first_record() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let (mut reader, mut writer) = (node.client(), node.client());
-    writer.create("words", 2);
+    writer.create("words", 2, &[]);
     let bytes = batch(Codec::None, &[b"word"]);
     for round in 0..20 {
         let offset = round / 2;
@@ -503,7 +358,7 @@ fn a_long_poll_ends_with_the_first_record() {
         };
         let mut request = fetch_request("words", wanted);
         request.max_wait_ms = 2 * PATIENCE.as_millis() as i32;
-        reader.send(FETCH, &request);
+        reader.send(FETCH, &request).expect("the node reads");
         let index = (round % 2) as i32;
         assert_eq!(writer.produce("words", index, &bytes), (ErrorCode::None, offset));
         let fetched = Fetched::of(&reader.receive().expect("an answer"));
@@ -520,9 +375,9 @@ fn a_long_poll_ends_with_the_first_record() {
 #[test]
 fn clients_that_do_not_read_make_room_for_those_that_do() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    client.create("words", 2);
+    client.create("words", 2, &[]);
     let bytes = batch(Codec::None, &[&[7; 1_000_000]]);
     for index in 0..48 {
         assert_eq!(client.produce("words", index % 2, &bytes).0, ErrorCode::None);
@@ -533,7 +388,7 @@ fn clients_that_do_not_read_make_room_for_those_that_do() {
     }
     let mut idle: Vec<Client> = (0..4).map(|_| node.client()).collect();
     for reader in &mut idle {
-        reader.send(FETCH, &request);
+        reader.send(FETCH, &request).expect("the node reads");
     }
     // All that there are shards, as connections are dealt to them in turn.
     for _ in 0..2 {
@@ -551,17 +406,18 @@ fn clients_that_do_not_read_make_room_for_those_that_do() {
 #[test]
 fn a_stop_answers_long_polls() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let (mut one, mut both, mut last) = (node.client(), node.client(), node.client());
-    one.create("words", 2);
-    one.create("others", 1);
+    one.create("words", 2, &[]);
+    one.create("others", 1, &[]);
     let bytes = batch(Codec::None, &[b"word"]);
     let partitions: [&[(i32, i64)]; 2] = [&[(0, 0)], &[(0, 0), (1, 0)]];
     for (reader, wanted) in [&mut one, &mut both].into_iter().zip(partitions) {
         let mut request = fetch_request("words", wanted);
         request.max_wait_ms = 2 * PATIENCE.as_millis() as i32;
-        reader.send(FETCH, &request);
-        reader.send(PRODUCE, &produce_request("others", 0, &bytes, 0));
+        reader.send(FETCH, &request).expect("the node reads");
+        let request = produce_request("others", 0, &bytes, 0);
+        reader.send_unanswered(PRODUCE, &request).expect("the node reads");
     }
     let mut both_records = fetch_request("others", &[(0, 0)]);
     both_records.max_wait_ms = PATIENCE.as_millis() as i32;
@@ -578,9 +434,9 @@ fn a_stop_answers_long_polls() {
 #[test]
 fn a_fetch_answers_at_least_one_batch() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    client.create("words", 2);
+    client.create("words", 2, &[]);
     let bytes = batch(Codec::None, &[&[7; 5_000]]);
     for index in [0, 1, 0, 1] {
         client.produce("words", index, &bytes);
@@ -602,9 +458,9 @@ fn a_fetch_answers_at_least_one_batch() {
 #[test]
 fn a_fetch_session_tells_what_changed() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let (mut client, mut writer) = (node.client(), node.client());
-    writer.create("words", 3);
+    writer.create("words", 3, &[]);
     let session = |id: i32, epoch: i32, offsets: &[(i32, i64)]| FetchRequest {
         session_id: id,
         session_epoch: epoch,
@@ -635,9 +491,9 @@ fn a_fetch_session_tells_what_changed() {
 #[test]
 fn topics_go_by_id_in_newer_versions() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
-    let (_, topic_id) = client.create("words", 1);
+    let topic_id = client.create("words", 1, &[]);
     let bytes = batch(Codec::None, &[b"word"]);
     let stranger = TopicId(topic_id.0 ^ 1);
     let expected = [(topic_id, ErrorCode::None), (stranger, ErrorCode::UnknownTopicId)];
@@ -661,7 +517,7 @@ fn topics_go_by_id_in_newer_versions() {
 #[test]
 fn asking_creates_a_topic_and_offsets_tell_its_ends() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
+    let node = Node::start(dir.path(), &[]);
     let mut client = node.client();
     let topic = MetadataRequestTopic { name: Some("words"), ..Default::default() };
     let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
@@ -693,10 +549,13 @@ fn asking_creates_a_topic_and_offsets_tell_its_ends() {
 #[test]
 fn a_failed_start_is_one_sentence() {
     let dir = data_dir();
-    let node = Node::start(dir.path());
-    let text = |dir: &Path, listen: &str| match Node::try_start(dir, listen) {
-        Ok(_) => panic!("it must not start"),
-        Err(error) => error.to_string(),
+    let node = Node::start(dir.path(), &[]);
+    let text = |dir: &Path, listen: &str| {
+        let args = ServeArgs { listen: Some(listen.to_owned()), ..serve_args(dir, &[]) };
+        match Node::try_start(&args) {
+            Ok(_) => panic!("it must not start"),
+            Err(error) => error.to_string(),
+        }
     };
     let other = data_dir();
     assert!(text(dir.path(), "127.0.0.1:0").contains("in use by another node"));

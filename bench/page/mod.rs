@@ -62,7 +62,7 @@ pub fn html(comparison: &Comparison, extras: &Extras) -> Result<String, ResultEr
     }
     if !is_alone {
         let machines = tables::machines(comparison);
-        write!(body, "<div class=\"columns\">{machines}</div>\n").expect("into memory");
+        writeln!(body, "<div class=\"columns\">{machines}</div>").expect("into memory");
     }
     // The last one first: nothing that is put in is looked through for more.
     let parts = [("{{script}}", SCRIPT), ("{{body}}", &body), ("{{style}}", STYLE)];
@@ -204,7 +204,7 @@ fn section(comparison: &Comparison, index: usize) -> Result<String, ResultError>
     let is_alone = comparison.workloads.len() == 1;
     let mut html = format!("<section class=\"workload\" id=\"workload-{index}\">\n");
     if !is_alone {
-        write!(html, "<h2>{}</h2>\n", escape(&words(&workload.name))).expect("into memory");
+        writeln!(html, "<h2>{}</h2>", escape(&words(&workload.name))).expect("into memory");
     }
     let single = match workload.contenders.as_slice() {
         [contender] if contender.runs.len() == 1 => contender.runs.first(),

@@ -68,7 +68,7 @@ pub fn throughput(workload: &Workload, part: &str) -> Plot {
         let is_sum = contender.runs.len() > 1;
         plot.keys[0].label = if is_sum { "median of the runs" } else { "achieved" }.to_owned();
     }
-    let asked = parts(workload, part).find_map(|part| part.asked.as_ref());
+    let asked = asked_of_all(workload, part);
     if asked.is_some() {
         plot.keys.push(Key { label: "asked".to_owned(), ink: Ink::Aside });
     }
@@ -185,6 +185,16 @@ fn empty_plot(workload: &Workload, title: &str, part: &str, series: &str) -> Plo
         groups: Vec::new(),
         views: Vec::new(),
     }
+}
+
+/// What was asked, where it was the same of all.
+fn asked_of_all<'a>(workload: &'a Workload, part: &'a str) -> Option<&'a Asked> {
+    let first = parts(workload, part).find_map(|part| part.asked.as_ref())?;
+    let is_first = |part: &Part| {
+        let asked = part.asked.as_ref();
+        asked.is_some_and(|asked| asked.requests_per_second == first.requests_per_second)
+    };
+    parts(workload, part).all(is_first).then_some(first)
 }
 
 /// The runs of a contender as they are drawn: each faintly, where there are several, and their sum.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::escape;
 use crate::compare::{
     ACHIEVED_SHARE_MIN, Cell, Comparison, Contender, FLAGS_ASIDE, SCHEDULE, Spread, Table,
-    Workload, part_of, words,
+    Workload, part_of, series_of, words,
 };
 use crate::figures;
 use crate::result::{Asked, Latency, Machine, Part, RunResult, Setting};
@@ -57,40 +57,37 @@ pub fn key_figures(contender: &Contender) -> String {
         contender.runs.iter().filter_map(|run| part_of(run, part_name)).collect();
     let has_bytes = parts.iter().any(|part| part.bytes > 0);
     let mut html = "<dl class=\"figures\">".to_owned();
-    html += &rate_figures(&parts, has_bytes);
+    html += &rate_figures(&contender.runs, &parts, has_bytes);
     let series = parts[0].series.first().filter(|series| series.name != SCHEDULE);
     if let Some(name) = series.map(|series| series.name.as_str()) {
-        let percentiles: [(&str, fn(&Latency) -> f64); 4] = [
-            ("p50", |latency| latency.p50),
-            ("p99", |latency| latency.p99),
-            ("p99.9", |latency| latency.p99_9),
-            ("max", |latency| latency.max),
+        let latencies: Vec<&Latency> =
+            parts.iter().filter_map(|part| Some(&series_of(part, name)?.latency_us)).collect();
+        let values = |of: fn(&Latency) -> f64| latencies.iter().map(|one| of(one)).collect();
+        let percentiles: [(&str, Vec<f64>); 4] = [
+            ("p50", values(|latency| latency.p50)),
+            ("p99", values(|latency| latency.p99)),
+            ("p99.9", values(|latency| latency.p99_9)),
+            ("max", values(|latency| latency.max)),
         ];
-        let found = || parts.iter().filter_map(|part| crate::compare::series_of(part, name));
-        for (head, of) in percentiles {
-            let values = found().map(|series| of(&series.latency_us)).collect();
+        for (head, values) in percentiles {
             let Some(spread) = Spread::of(values).filter(|spread| spread.max > 0.0) else {
                 continue;
             };
-            let note = match spread.min < spread.max {
-                true => spread.text(figures::latency),
-                false => format!("{} latency", words(name)),
-            };
+            let note = spread.differing(figures::latency);
+            let note = note.unwrap_or_else(|| format!("{} latency", words(name)));
             html += &figure(head, &figures::latency(spread.median), &[note], false);
         }
     }
     html + "</dl>\n"
 }
 
-fn rate_figures(parts: &[&Part], has_bytes: bool) -> String {
+fn rate_figures(runs: &[RunResult], parts: &[&Part], has_bytes: bool) -> String {
     let name: fn(f64) -> String = if has_bytes { figures::byte_rate } else { figures::requests };
     let of =
         |part: &&Part| if has_bytes { part.bytes_per_second } else { part.requests_per_second };
     let Some(spread) = Spread::of(parts.iter().map(of).collect()) else { return String::new() };
     let mut notes = Vec::new();
-    if spread.min < spread.max {
-        notes.push(spread.text(name));
-    }
+    notes.extend(spread.differing(name));
     if has_bytes {
         let median = |of: fn(&Part) -> f64| {
             Spread::of(parts.iter().map(|part| of(part)).collect()).map_or(0.0, |s| s.median)
@@ -101,7 +98,8 @@ fn rate_figures(parts: &[&Part], has_bytes: bool) -> String {
         }
         notes.push(figures::requests(median(|part| part.requests_per_second)));
     }
-    let asked: Vec<&Asked> = parts.iter().filter_map(|part| part.asked.as_ref()).collect();
+    // Of the part that was asked, which need not be the one whose figures come first.
+    let asked: Vec<&Asked> = runs.iter().filter_map(|run| run.asked.as_ref()).collect();
     let Some(first) = asked.first() else {
         return figure("rate", &name(spread.median), &notes, false);
     };
@@ -109,11 +107,8 @@ fn rate_figures(parts: &[&Part], has_bytes: bool) -> String {
         .expect("at least one was asked");
     let is_bad = share.min < ACHIEVED_SHARE_MIN;
     let asked_rate = if has_bytes { first.bytes_per_second } else { first.requests_per_second };
-    let achieved = match share.min < share.max {
-        true => share.text(figures::share),
-        false => figures::share(share.median),
-    };
-    notes.insert(0, format!("{achieved} of what was asked"));
+    let achieved = share.differing(figures::share).unwrap_or_else(|| figures::share(share.median));
+    notes.insert(0, format!("{achieved} of asked"));
     figure("rate asked", &name(asked_rate), &[], false)
         + &figure("rate achieved", &name(spread.median), &notes, is_bad)
 }

@@ -100,7 +100,7 @@ fn what_was_measured_is_one_sentence_with_its_figures() {
     assert!(page.contains(lead));
     for figure in [
         "<dt>rate asked</dt><dd><b>16.0</b> <i>MB/s</i>",
-        "<dt>rate achieved</dt><dd><b>16.0</b> <i>MB/s</i><small>100 % of what was asked</small>",
+        "<dt>rate achieved</dt><dd><b>16.0</b> <i>MB/s</i><small>100 % of asked</small>",
         "<dt>p50</dt><dd><b>200</b> <i>µs</i><small>publish latency</small>",
         "<dt>p99.9</dt><dd><b>2.00</b> <i>ms</i>",
         "<dt>processor</dt><dd>a processor, 2 cores</dd>",
@@ -144,6 +144,17 @@ fn repeated_runs_are_drawn_faintly_behind_their_sum() {
     assert!(drawn[5].starts_with("c0\"") && drawn[6].starts_with("c1\""));
     assert!(page.contains("<small>2 runs, medians</small>"));
     assert!(page.contains("<em>2.95×</em>"), "310 to 105");
+}
+
+/// Goal: what was asked is drawn where it was asked of all. Method: the same of two, then not.
+#[test]
+fn what_was_asked_is_a_line_where_it_was_the_same_of_all() {
+    let mut rivals = vec![samples::run("a", 100, 2), samples::run("b", 100, 2)];
+    let asides = |page: &str| lines(page).iter().filter(|line| line.starts_with("aside")).count();
+    assert_eq!(asides(&page(rivals.clone())), 3, "one in each view of the throughput");
+    let asked = rivals[1].parts[0].asked.as_mut().expect("was asked");
+    asked.requests_per_second *= 2.0;
+    assert_eq!(asides(&page(rivals)), 0);
 }
 
 /// Goal: a label has one colour on the whole page. Method: the second workload lacks the first.

@@ -19,6 +19,11 @@ pub const REQUEST_BYTES_MAX: usize = 100 * MIB;
 /// of a message set).
 pub const MESSAGE_BYTES_MAX: usize = MIB + 12;
 
+/// Records of a batch, bytes, that a shard itself brings into the codec of their topic: at most a
+/// few milliseconds at the highest levels. More than that goes to a thread that may take its time;
+/// what it builds is no larger than `max.message.bytes`, one batch a partition at a time.
+pub const RECOMPRESSED_AT_ONCE_BYTES_MAX: usize = 16 * KIB;
+
 /// Largest segment file, bytes: index positions are 32 bit, as in Kafka.
 pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
@@ -38,6 +43,13 @@ pub const CONFIGURED_COUNT_MAX: usize = 10_000;
 
 /// Longest value of a setting, bytes: Kafka's own strings end there too.
 pub const SETTING_VALUE_BYTES_MAX: usize = 32_767;
+
+/// Longest name of a broker's setting that has no row in a table, bytes.
+pub const SETTING_NAME_BYTES_MAX: usize = 255;
+
+/// Most settings without a row in a table that are kept for one broker, and for all together: Kafka
+/// has no bound; every image holds them, at most 3 MiB.
+pub const BROKER_FOREIGN_SETTINGS_COUNT_MAX: usize = 100;
 
 /// Room that a new data directory needs, bytes: the metadata log grows by 1 MiB at a time, and each
 /// partition begins with files of its own.

@@ -6,33 +6,25 @@
 //! **Invariant:** what is committed was handed out and marked as done; a partition that the group
 //! takes away is committed before another member may have it.
 
-use super::assignor::{self, COOPERATIVE_STICKY, Candidate, RANGE};
 use super::cluster::{Cluster, RETRY_PAUSE};
 use super::connection::Connection;
 use super::consumer::{Consumer, ConsumerConfig, PartitionRecords, Start, TopicPart};
 use super::error::ClientError;
-use super::groups::{
-    CommittedOffset, OFFSETS_VERSION_MAX, commit_topics, committed_of, is_elsewhere,
-    offset_commit_code, offset_fetch_code,
-};
+use super::groups::is_elsewhere;
 use super::membership::{
-    Beat, Identity, Joined, classic_beat, classic_join, classic_leave, classic_sync, consumer_beat,
-    consumer_leave,
+    Beat, Identity, classic_beat, classic_leave, consumer_beat, consumer_leave,
 };
-use super::request::Response;
 use crate::base::ids::{Offset, TopicId};
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::messages::offset_commit::OffsetCommitRequest;
-use crate::protocol::messages::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-};
-use crate::protocol::subscription;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use uuid::Uuid;
+
+mod joining;
+mod offsets;
 
 /// Between heartbeats of the classic protocol, and of the other until the broker has said.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
@@ -449,276 +441,5 @@ impl GroupConsumer {
         let all: Vec<TopicPart> = self.owned.iter().cloned().collect();
         self.drop_partitions(&all);
         self.is_told = false;
-    }
-
-    /// The group's offsets in `partitions`, where it has any.
-    async fn fetch_committed(
-        &mut self,
-        partitions: &[TopicPart],
-    ) -> Result<BTreeMap<TopicPart, Offset>, ClientError> {
-        if partitions.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let mut by_topic: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for (topic, partition) in partitions {
-            by_topic.entry(topic).or_default().push(*partition);
-        }
-        let new = by_topic.iter().map(|(name, indexes)| OffsetFetchRequestTopics {
-            name,
-            partition_indexes: indexes.clone(),
-            ..OffsetFetchRequestTopics::default()
-        });
-        let old = by_topic.iter().map(|(name, indexes)| OffsetFetchRequestTopic {
-            name,
-            partition_indexes: indexes.clone(),
-        });
-        let group_id = self.config.group.clone();
-        let request = OffsetFetchRequest {
-            groups: vec![OffsetFetchRequestGroup {
-                group_id: &group_id,
-                topics: Some(new.collect()),
-                ..OffsetFetchRequestGroup::default()
-            }],
-            group_id: &group_id,
-            topics: Some(old.collect()),
-            require_stable: true,
-        };
-        let deadline = self.cluster.now() + self.cluster.time_limit();
-        loop {
-            let response = match self.ask_offsets(&request).await {
-                Err(error) if error.is_retriable() && self.cluster.now() < deadline => {
-                    self.connection = None;
-                    self.cluster.io().sleep(RETRY_PAUSE).await;
-                    continue;
-                }
-                outcome => outcome?,
-            };
-            let body = response.body()?;
-            let code = offset_fetch_code(&body);
-            let is_passing = is_elsewhere(code) || code == ErrorCode::UnstableOffsetCommit;
-            if is_passing && self.cluster.now() < deadline {
-                self.connection = None;
-                self.cluster.io().sleep(RETRY_PAUSE).await;
-                continue;
-            }
-            ClientError::check(code, None, || format!("offsets of group {group_id}"))?;
-            let found = committed_of(&body).into_iter();
-            let found = found.map(|one| ((Rc::from(one.topic), one.partition), one.offset));
-            return Ok(found.collect());
-        }
-    }
-
-    async fn ask_offsets<'a>(
-        &mut self,
-        request: &OffsetFetchRequest<'a>,
-    ) -> Result<Response<OffsetFetchRequest<'a>>, ClientError> {
-        let connection = self.coordinator().await?;
-        let version = connection.version_of(ApiKey::OffsetFetch)?.min(OFFSETS_VERSION_MAX);
-        connection.call_version(request, version, &[]).await
-    }
-
-    /// Commits what was marked and is not committed; false: the group is busy, try again later.
-    ///
-    /// # Errors
-    /// A refusal that no later commit would escape.
-    pub async fn commit(&mut self) -> Result<bool, ClientError> {
-        let is_new =
-            |(key, offset): &(&TopicPart, &Offset)| self.committed.get(*key) != Some(*offset);
-        let new: Vec<(TopicPart, Offset)> =
-            self.done.iter().filter(is_new).map(|(key, offset)| (key.clone(), *offset)).collect();
-        if new.is_empty() {
-            return Ok(true);
-        }
-        let offsets: Vec<CommittedOffset> = new
-            .iter()
-            .map(|((topic, partition), offset)| CommittedOffset {
-                topic: topic.to_string(),
-                partition: *partition,
-                offset: *offset,
-                leader_epoch: -1,
-                metadata: None,
-            })
-            .collect();
-        let connection = match self.coordinator().await {
-            Ok(connection) => connection,
-            Err(error) => return self.tolerate(error).map(|()| false),
-        };
-        let identity = self.identity.clone();
-        let request = OffsetCommitRequest {
-            group_id: &identity.group,
-            generation_id_or_member_epoch: identity.epoch,
-            member_id: &identity.member_id,
-            group_instance_id: identity.instance_id.as_deref(),
-            topics: commit_topics(&offsets),
-            ..OffsetCommitRequest::default()
-        };
-        let version = connection.version_of(ApiKey::OffsetCommit)?.min(OFFSETS_VERSION_MAX);
-        let code = match connection.call_version(&request, version, &[]).await {
-            Ok(response) => response.body().map(|body| offset_commit_code(&body))?,
-            Err(error) => return self.tolerate(error).map(|()| false),
-        };
-        match code {
-            ErrorCode::None => {
-                self.committed.extend(new);
-                Ok(true)
-            }
-            ErrorCode::RebalanceInProgress | ErrorCode::StaleMemberEpoch => Ok(false),
-            // The next heartbeat says the same, and what follows from it.
-            ErrorCode::UnknownMemberId
-            | ErrorCode::IllegalGeneration
-            | ErrorCode::FencedMemberEpoch => Ok(true),
-            code if is_elsewhere(code) || code.is_retriable() => {
-                self.connection = None;
-                Ok(false)
-            }
-            code => {
-                let what = || format!("committing for group {}", self.config.group);
-                ClientError::check(code, None, what).map(|()| true)
-            }
-        }
-    }
-
-    /// The classic protocol's assignors that it offers. With range among them it gives up all
-    /// that it owns before it joins, since range does not know what others still own.
-    fn assignors(&self) -> Vec<&'static str> {
-        match self.config.assignor.as_deref() {
-            Some(COOPERATIVE_STICKY) => vec![COOPERATIVE_STICKY],
-            Some(RANGE) => vec![RANGE],
-            _ => vec![RANGE, COOPERATIVE_STICKY],
-        }
-    }
-
-    /// Joins a generation of the classic protocol, again until the group has agreed on one.
-    async fn join(&mut self) -> Result<(), ClientError> {
-        self.is_joining = true;
-        let outcome = self.join_until_settled().await;
-        self.is_joining = false;
-        outcome
-    }
-
-    async fn join_until_settled(&mut self) -> Result<(), ClientError> {
-        loop {
-            self.commit().await?;
-            let assignors = self.assignors();
-            if assignors.contains(&RANGE) {
-                self.lose_all();
-            }
-            let connection = match self.coordinator().await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    self.pause_after(error).await?;
-                    continue;
-                }
-            };
-            let owned: Vec<TopicPart> = self.owned.iter().cloned().collect();
-            let joined =
-                classic_join(&connection, &self.identity, &self.config, &assignors, &owned);
-            let joined = match joined.await {
-                Ok(joined) => joined,
-                Err(error) => {
-                    self.pause_after(error).await?;
-                    continue;
-                }
-            };
-            match self.take_join(&connection, joined).await {
-                Ok(Some(target)) => {
-                    let is_revoking = self.owned.difference(&target).next().is_some();
-                    self.reconcile(target).await?;
-                    if !is_revoking {
-                        break;
-                    }
-                    // Others wait for what was let go: a second round gives it to them.
-                }
-                Ok(None) => self.cluster.io().sleep(RETRY_PAUSE).await,
-                Err(error) => self.pause_after(error).await?,
-            }
-        }
-        self.is_joined = true;
-        self.failing_since = None;
-        self.beat_at = self.cluster.now() + self.interval;
-        Ok(())
-    }
-
-    async fn pause_after(&mut self, error: ClientError) -> Result<(), ClientError> {
-        self.tolerate(error)?;
-        self.cluster.io().sleep(RETRY_PAUSE).await;
-        Ok(())
-    }
-
-    /// What the group gives this member, once the leader has worked it out; `None`: join again.
-    async fn take_join(
-        &mut self,
-        connection: &Connection,
-        joined: Joined,
-    ) -> Result<Option<BTreeSet<TopicPart>>, ClientError> {
-        if !joined.member_id.is_empty() {
-            self.identity.member_id.clone_from(&joined.member_id);
-        }
-        match joined.code {
-            ErrorCode::None => self.identity.epoch = joined.generation,
-            code => return self.take_join_refusal(code).map(|()| None),
-        }
-        let assignments = self.lead(&joined).await?;
-        let (code, assignment) =
-            classic_sync(connection, &self.identity, &joined, &assignments).await?;
-        if code != ErrorCode::None {
-            return self.take_join_refusal(code).map(|()| None);
-        }
-        if assignment.is_empty() {
-            return Ok(Some(BTreeSet::new()));
-        }
-        let assignment =
-            subscription::read_assignment(&assignment).map_err(|error| ClientError::Malformed {
-                address: connection.address().to_owned(),
-                reason: format!("the assignment of group {}: {error}", self.config.group),
-            })?;
-        let topics = assignment.assigned_partitions.into_iter();
-        let target = topics.flat_map(|topic| {
-            let name: Rc<str> = Rc::from(topic.topic);
-            topic.partitions.into_iter().map(move |index| (Rc::clone(&name), index))
-        });
-        Ok(Some(target.collect()))
-    }
-
-    /// After a refused join or sync: whether to try again, and as whom.
-    fn take_join_refusal(&mut self, code: ErrorCode) -> Result<(), ClientError> {
-        match code {
-            ErrorCode::MemberIdRequired | ErrorCode::RebalanceInProgress => Ok(()),
-            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
-                self.lose_all();
-                self.use_protocol(GroupProtocol::Classic);
-                Ok(())
-            }
-            code if is_elsewhere(code) => {
-                self.connection = None;
-                Ok(())
-            }
-            code => {
-                let what = || format!("joining group {}", self.config.group);
-                ClientError::check(code, None, what)
-            }
-        }
-    }
-
-    /// Everyone's assignment, where this member leads the generation; nothing otherwise.
-    async fn lead(&self, joined: &Joined) -> Result<assignor::Plan, ClientError> {
-        if !joined.is_leader {
-            return Ok(assignor::Plan::new());
-        }
-        let topics: BTreeSet<&String> =
-            joined.members.iter().flat_map(|member| &member.topics).collect();
-        let mut counts = BTreeMap::new();
-        for topic in topics {
-            match self.cluster.refresh_topic(topic, false).await {
-                Ok(found) => drop(counts.insert(topic.clone(), found.partitions.len() as i32)),
-                Err(ClientError::Refused { .. }) => {} // nobody reads what is not there
-                Err(error) => return Err(error),
-            }
-        }
-        let members: &[Candidate] = &joined.members;
-        Ok(match joined.assignor.as_str() {
-            COOPERATIVE_STICKY => assignor::cooperative_sticky(members, &counts),
-            _ => assignor::range(members, &counts),
-        })
     }
 }

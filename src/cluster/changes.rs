@@ -4,20 +4,21 @@
 //! Pure: an image goes in, records and a changed image come out. The texts of refusals are Kafka's.
 //! What one request asks for goes into one [`Plan`], so that it is agreed on as one entry.
 
-use super::metadata::{Broker, Image, NamedResource, Overrides, Topic};
+use super::metadata::{Broker, Image, NamedResource, OFFSETS_TOPIC, Overrides, Topic};
 use super::records::{BrokerRecord, MetadataRecord, PartitionRecord};
-use super::settings::{
-    self, BrokerSettings, Kind, Layers, SettingsError, Update, broker_setting, list_items,
-    topic_setting,
-};
+use super::settings::{BrokerSettings, Layers, SettingsError, check_topic_overrides};
 use crate::base::ids::{NodeId, TopicId};
 use crate::base::limits::{
-    CONFIGURED_COUNT_MAX, PARTITIONS_COUNT_MAX, PARTITIONS_PER_CHANGE_MAX, PRODUCER_IDS_PER_BLOCK,
+    PARTITIONS_COUNT_MAX, PARTITIONS_PER_CHANGE_MAX, PRODUCER_IDS_PER_BLOCK,
     SETTING_VALUE_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
 };
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+
+mod settings;
+#[cfg(test)]
+mod tests;
 
 /// Kafka's name of the log that holds the cluster's metadata: no topic can have it.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -281,7 +282,7 @@ impl<'a> Plan<'a> {
             .filter_map(|(name, value)| Some((name.clone(), trimmed(value)?)))
             .collect();
         check_value_lengths(&overrides)?;
-        settings::check_topic_overrides(&overrides, &self.layers())?;
+        check_topic_overrides(&overrides, &self.layers())?;
         Ok(overrides)
     }
 
@@ -387,24 +388,9 @@ impl<'a> Plan<'a> {
     }
 
     fn check_assignment(&self, replicas: &[NodeId], factor: usize) -> Result<(), ChangeError> {
-        let refused = |text: String| {
-            let text = format!("The manual partition assignment includes {text}");
-            Err(ChangeError::InvalidReplicaAssignment(text))
-        };
-        if replicas.is_empty() {
-            return refused("an empty replica list.".to_owned());
-        }
-        let mut seen = BTreeSet::new();
-        for id in replicas {
-            if self.image.broker(*id).is_none() {
-                return refused(format!("broker {id}, but no such broker is registered."));
-            }
-            if !seen.insert(*id) {
-                return refused(format!("the broker {id} more than once."));
-            }
-        }
+        check_replicas(&self.image, replicas)?;
         if replicas.len() != factor {
-            return refused(format!(
+            return refused_assignment(format!(
                 "a partition with {} replica(s), but this is not consistent with previous \
                  partitions, which have {factor} replica(s).",
                 replicas.len()
@@ -444,6 +430,13 @@ impl<'a> Plan<'a> {
     pub fn create_partitions(&mut self, more: &MorePartitions) -> Result<(), ChangeError> {
         let topic = self.named_topic(&more.topic)?;
         let present = topic.partitions.len();
+        if *topic.name == *OFFSETS_TOPIC {
+            // Kafka takes this, and groups then look for their offsets in other partitions.
+            return Err(ChangeError::InvalidPartitions(format!(
+                "The topic {OFFSETS_TOPIC} keeps its {present} partition(s): their number decides \
+                 where the offsets of a group are."
+            )));
+        }
         let wanted = usize::try_from(more.partitions_count).unwrap_or(0);
         if wanted == present {
             let text = format!("Topic already has {present} partition(s).");
@@ -479,169 +472,31 @@ impl<'a> Plan<'a> {
         self.accept(MetadataRecord::PartitionsAdded { topic_id: topic.id.0, partitions });
         Ok(())
     }
+}
 
-    /// Changes settings of one resource, all or none.
-    ///
-    /// # Errors
-    /// [`ChangeError`]: the resource is unknown, or its settings would not stand.
-    pub fn alter_settings(
-        &mut self,
-        resource: &Resource,
-        changes: &[SettingChange],
-    ) -> Result<(), ChangeError> {
-        check_changes(changes)?;
-        let before = self.overrides_of(resource);
-        let mut after = before.as_ref().clone();
-        for change in changes {
-            self.alter_one(resource, change, &mut after)?;
+/// Whether a partition can have these replicas.
+///
+/// # Errors
+/// [`ChangeError::InvalidReplicaAssignment`]: there are none, or one is no broker or comes twice.
+pub fn check_replicas(image: &Image, replicas: &[NodeId]) -> Result<(), ChangeError> {
+    if replicas.is_empty() {
+        return refused_assignment("an empty replica list.".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for id in replicas {
+        if image.broker(*id).is_none() {
+            return refused_assignment(format!("broker {id}, but no such broker is registered."));
         }
-        self.replace_overrides(resource, &before, &after)
-    }
-
-    /// Makes `wanted` the only settings of the resource that are set: Kafka's older AlterConfigs.
-    ///
-    /// # Errors
-    /// As [`Plan::alter_settings`].
-    pub fn replace_settings(
-        &mut self,
-        resource: &Resource,
-        wanted: &[(String, Option<String>)],
-    ) -> Result<(), ChangeError> {
-        let changes: Vec<SettingChange> = wanted
-            .iter()
-            .map(|(name, value)| SettingChange {
-                name: name.clone(),
-                verb: SettingVerb::Set,
-                value: value.clone(),
-            })
-            .collect();
-        check_changes(&changes)?;
-        let before = self.overrides_of(resource);
-        let set = changes.into_iter();
-        let set = set.filter_map(|change| Some((change.name, trimmed(&change.value)?)));
-        self.replace_overrides(resource, &before, &set.collect())
-    }
-
-    /// What is set; of a topic that does not exist nothing, which is told once the settings are
-    /// known to be right.
-    fn overrides_of(&self, resource: &Resource) -> Arc<Overrides> {
-        let found = match resource {
-            Resource::Topic(name) => self.image.topic(name).map(|topic| &topic.overrides),
-            Resource::Broker(id) => self.image.broker_overrides(*id),
-            Resource::AllBrokers => Some(self.image.default_broker_overrides()),
-            Resource::Named(kind, name) => self.image.named_overrides(*kind, name),
-        };
-        found.cloned().unwrap_or_default()
-    }
-
-    fn alter_one(
-        &self,
-        resource: &Resource,
-        change: &SettingChange,
-        overrides: &mut Overrides,
-    ) -> Result<(), ChangeError> {
-        let name = &change.name;
-        let value = change.value.as_deref().unwrap_or("");
-        let appends = change.verb == SettingVerb::Append;
-        match change.verb {
-            SettingVerb::Set => drop(overrides.insert(name.clone(), value.trim().to_owned())),
-            SettingVerb::Delete => drop(overrides.remove(name)),
-            SettingVerb::Append | SettingVerb::Subtract => {
-                let inherited = self.inherited_list(resource, name, appends)?;
-                let current = overrides.get(name).cloned().unwrap_or(inherited);
-                overrides.insert(name.clone(), changed_list(&current, value, appends));
-            }
+        if !seen.insert(*id) {
+            return refused_assignment(format!("the broker {id} more than once."));
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// The list that a resource has where it sets none.
-    fn inherited_list(
-        &self,
-        resource: &Resource,
-        name: &str,
-        appends: bool,
-    ) -> Result<String, ChangeError> {
-        let is_list = |kind: Option<Kind>| kind == Some(Kind::List);
-        let text = match resource {
-            Resource::Topic(_) => match topic_setting(name) {
-                Some(setting) if is_list(Some(setting.kind)) => {
-                    return Ok(self.layers().topic_value(setting, &Overrides::new()));
-                }
-                _ => not_a_list(name, appends),
-            },
-            Resource::Broker(_) | Resource::AllBrokers => match broker_setting(name) {
-                None => format!("Unknown config name: {name}"),
-                Some(setting) if is_list(Some(setting.kind)) => {
-                    return Ok(self.layers().broker_value(name).unwrap_or_default().to_owned());
-                }
-                Some(_) => {
-                    let verb = if appends { "append" } else { "subtract" };
-                    format!("Config value {verb} is not allowed for config key: {name}")
-                }
-            },
-            // Kafka's schema of these resources knows no lists, client metrics' own among them.
-            Resource::Named(..) => not_a_list(name, appends),
-        };
-        Err(ChangeError::InvalidConfig(text))
-    }
-
-    fn replace_overrides(
-        &mut self,
-        resource: &Resource,
-        before: &Overrides,
-        after: &Overrides,
-    ) -> Result<(), ChangeError> {
-        check_resource_name(resource)?;
-        check_value_lengths(after)?;
-        let record: &dyn Fn(String, Option<String>) -> MetadataRecord = match resource {
-            Resource::Topic(topic) => {
-                settings::check_topic_overrides(after, &self.layers())?;
-                let text = || format!("The topic '{topic}' does not exist.");
-                let topic = self.image.topic(topic);
-                let topic_id = topic.ok_or_else(|| ChangeError::UnknownTopic(text()))?.id.0;
-                &move |name, value| MetadataRecord::TopicSettingChanged { topic_id, name, value }
-            }
-            Resource::Broker(id) => {
-                check_broker_overrides(before, after)?;
-                let node_id = Some(id.0);
-                &move |name, value| MetadataRecord::BrokerSettingChanged { node_id, name, value }
-            }
-            Resource::AllBrokers => {
-                check_broker_overrides(before, after)?;
-                &|name, value| MetadataRecord::BrokerSettingChanged { node_id: None, name, value }
-            }
-            Resource::Named(kind, resource) => {
-                settings::check_named_overrides(*kind, after, &self.layers())?;
-                self.check_configured_count(before, after)?;
-                &move |name, value| MetadataRecord::NamedSettingChanged {
-                    kind: *kind,
-                    resource: resource.clone(),
-                    name,
-                    value,
-                }
-            }
-        };
-        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
-            self.accept(record(name.clone(), after.get(name).cloned()));
-        }
-        Ok(())
-    }
-
-    fn check_configured_count(
-        &self,
-        before: &Overrides,
-        after: &Overrides,
-    ) -> Result<(), ChangeError> {
-        let is_new = before.is_empty() && !after.is_empty();
-        if is_new && self.image.configured_count() >= CONFIGURED_COUNT_MAX {
-            return Err(ChangeError::PolicyViolation(format!(
-                "At most {CONFIGURED_COUNT_MAX} groups and client metrics may have settings."
-            )));
-        }
-        Ok(())
-    }
+fn refused_assignment(includes: String) -> Result<(), ChangeError> {
+    let text = format!("The manual partition assignment includes {includes}");
+    Err(ChangeError::InvalidReplicaAssignment(text))
 }
 
 /// A value as Kafka reads and shows it: without the spaces around it.
@@ -649,48 +504,9 @@ fn trimmed(value: &Option<String>) -> Option<String> {
     value.as_ref().map(|value| value.trim().to_owned())
 }
 
-fn not_a_list(name: &str, appends: bool) -> String {
-    let verb = if appends { "APPEND" } else { "SUBTRACT" };
-    format!("Can't {verb} to key {name} because its type is not LIST.")
-}
-
-fn check_resource_name(resource: &Resource) -> Result<(), ChangeError> {
-    let text = match resource {
-        Resource::Topic(name) if name.is_empty() => "Default topic resources are not allowed.",
-        Resource::Topic(name) => {
-            let fault = topic_name_fault(name);
-            return fault.map_or(Ok(()), |fault| Err(ChangeError::InvalidTopic(fault)));
-        }
-        Resource::Named(NamedResource::Group, name) if name.is_empty() => {
-            "Default group resources are not allowed."
-        }
-        Resource::Named(NamedResource::ClientMetrics, name) if name.is_empty() => {
-            "Subscription name can't be empty"
-        }
-        Resource::Named(_, name) if name.len() > SETTING_VALUE_BYTES_MAX => {
-            "The resource's name is too long."
-        }
-        Resource::Named(..) | Resource::Broker(_) | Resource::AllBrokers => return Ok(()),
-    };
-    Err(ChangeError::InvalidRequest(text.to_owned()))
-}
-
 fn fresh_partition(replicas: Vec<i32>) -> PartitionRecord {
     let leader = *replicas.first().expect("a partition has a replica");
     PartitionRecord { leader, leader_epoch: 0, isr: replicas.clone(), replicas, partition_epoch: 0 }
-}
-
-fn changed_list(current: &str, items: &str, appends: bool) -> String {
-    let mut list: Vec<&str> = list_items(current).collect();
-    for item in list_items(items) {
-        let place = list.iter().position(|present| *present == item);
-        match place {
-            None if appends => list.push(item),
-            Some(index) if !appends => drop(list.remove(index)),
-            _ => {}
-        }
-    }
-    list.join(",")
 }
 
 fn check_value_lengths(overrides: &Overrides) -> Result<(), ChangeError> {
@@ -703,49 +519,3 @@ fn check_value_lengths(overrides: &Overrides) -> Result<(), ChangeError> {
         )))
     })
 }
-
-fn check_changes(changes: &[SettingChange]) -> Result<(), ChangeError> {
-    let mut names = BTreeSet::new();
-    if !changes.iter().all(|change| names.insert(&change.name)) {
-        return Err(ChangeError::InvalidRequest("Error due to duplicate config keys".to_owned()));
-    }
-    let needs_value = |change: &&SettingChange| change.verb != SettingVerb::Delete;
-    let nulls: Vec<&str> = changes
-        .iter()
-        .filter(needs_value)
-        .filter(|change| change.value.is_none())
-        .map(|change| change.name.as_str())
-        .collect();
-    if !nulls.is_empty() {
-        let text = format!("Null value not supported for : {}", nulls.join(", "));
-        return Err(ChangeError::InvalidRequest(text));
-    }
-    Ok(())
-}
-
-/// Whether a broker's settings may change so; what is set already was checked then.
-fn check_broker_overrides(before: &Overrides, after: &Overrides) -> Result<(), ChangeError> {
-    let new = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
-    let fixed: Vec<&str> = new
-        .clone()
-        .filter(|(name, _)| broker_setting(name).is_some_and(|row| row.update == Update::Restart))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if !fixed.is_empty() {
-        return Err(ChangeError::InvalidRequest(format!(
-            "Cannot update these configs dynamically: [{}]",
-            fixed.join(", ")
-        )));
-    }
-    for (name, value) in new {
-        // Kafka stores names that it does not know, for plugins; here nothing could read them.
-        let setting = broker_setting(name)
-            .ok_or_else(|| ChangeError::InvalidConfig(format!("Unknown config name: {name}")))?;
-        settings::check_value(name, setting.kind, setting.check, value)
-            .map_err(|error| ChangeError::InvalidRequest(error.to_string()))?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

@@ -34,8 +34,8 @@ pub(super) enum Kind {
 }
 
 impl Group {
-    pub(super) fn new(id: Arc<str>, now_ms: i64) -> Group {
-        let kind = Kind::Classic(Box::new(Classic::new(id.clone(), now_ms)));
+    pub(super) fn new(id: Arc<str>, unix_ms: i64) -> Group {
+        let kind = Kind::Classic(Box::new(Classic::new(id.clone(), unix_ms)));
         Group { id, kind, offsets: Offsets::default(), wake_ms: i64::MAX }
     }
 
@@ -68,7 +68,7 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.tick(turn),
             Kind::Consumer(group) => {
-                let overdue = group.overdue(turn.now_ms);
+                let overdue = group.overdue(turn.now.steady_ms);
                 for member in &overdue {
                     tracing::info!(group = %self.id, %member, "the member is taken for gone");
                 }
@@ -100,7 +100,7 @@ impl Group {
                 return Ok(());
             }
             group.erase(turn);
-            self.kind = Kind::Classic(Box::new(Classic::new(self.id.clone(), turn.now_ms)));
+            self.kind = Kind::Classic(Box::new(Classic::new(self.id.clone(), turn.now.unix_ms)));
         }
         let Kind::Classic(group) = &mut self.kind else { unreachable!("made classic above") };
         group.join(call, request, turn)
@@ -124,7 +124,7 @@ impl Group {
         turn: &mut Turn<'_>,
     ) -> Result<(), ErrorCode> {
         match &mut self.kind {
-            Kind::Classic(group) => group.heartbeat(request, turn.now_ms),
+            Kind::Classic(group) => group.heartbeat(request, turn.now.steady_ms),
             Kind::Consumer(group) => group.heartbeat_classic(request, turn),
         }
     }
@@ -239,7 +239,7 @@ impl Group {
             Kind::Classic(group) => group.erase(turn),
             Kind::Consumer(group) => group.erase(turn),
         }
-        self.kind = Kind::Classic(Box::new(Classic::new(self.id.clone(), turn.now_ms)));
+        self.kind = Kind::Classic(Box::new(Classic::new(self.id.clone(), turn.now.unix_ms)));
     }
 }
 
@@ -298,7 +298,7 @@ impl Coordinator {
         heartbeat::validate(call.version, request)?;
         let group_id = request.group_id;
         if heartbeat::joins(request) {
-            self.create_group(group_id, call.now_ms)
+            self.create_group(group_id, call.now.unix_ms)
                 .map_err(|error| Refusal { error, message: String::new() })?;
         }
         let lived = self.on_call(call, group_id, effects, |group, turn| {

@@ -63,7 +63,10 @@ pub(super) struct Sim {
     pub(super) coordinator: Coordinator,
     pub(super) topics: Topics,
     pub(super) settings: GroupSettings,
+    /// The steady clock.
     pub(super) now_ms: i64,
+    /// How far the wall clock is ahead of it: far, so that mistaking one for the other shows.
+    pub(super) unix_ahead_ms: i64,
     pub(super) log: Vec<Record>,
     pub(super) replies: BTreeMap<ReplyId, Reply>,
     pub(super) version: i16,
@@ -77,12 +80,13 @@ impl Sim {
             topics: Topics::new(&[("t", 4), ("u", 4)]),
             settings,
             now_ms: 1_000_000,
+            unix_ahead_ms: 1_700_000_000_000,
             log: Vec::new(),
             replies: BTreeMap::new(),
             version: 5,
             calls_count: 0,
         };
-        let effects = sim.coordinator.finish_load(sim.now_ms, &sim.topics);
+        let effects = sim.coordinator.finish_load(sim.now(), &sim.topics);
         assert_eq!(effects, Effects::default());
         sim
     }
@@ -90,6 +94,10 @@ impl Sim {
     /// Without the initial delay.
     pub(super) fn prompt() -> Sim {
         Sim::new(GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() })
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment { steady_ms: self.now_ms, unix_ms: self.now_ms + self.unix_ahead_ms }
     }
 
     pub(super) fn take(&mut self, effects: Effects) {
@@ -111,7 +119,7 @@ impl Sim {
             version: self.version,
             client_id: "client",
             client_host: "/127.0.0.1",
-            now_ms: self.now_ms,
+            now: self.now(),
             topics: &self.topics,
         };
         let effects = verb(&mut self.coordinator, &call);
@@ -125,7 +133,7 @@ impl Sim {
         while let Some(due_ms) = self.coordinator.next_deadline_ms().filter(|due| *due <= end_ms) {
             assert!(due_ms < i64::MAX);
             self.now_ms = self.now_ms.max(due_ms);
-            let effects = self.coordinator.tick(self.now_ms, &self.topics);
+            let effects = self.coordinator.tick(self.now(), &self.topics);
             self.take(effects);
             let next_ms = self.coordinator.next_deadline_ms();
             assert!(next_ms.is_none_or(|next| next > self.now_ms), "a tick makes progress");
@@ -142,7 +150,7 @@ impl Sim {
                 .load(&record.key, record.value.as_deref())
                 .expect("what was written loads");
         }
-        let effects = self.coordinator.finish_load(self.now_ms, &self.topics);
+        let effects = self.coordinator.finish_load(self.now(), &self.topics);
         self.take(effects);
     }
 

@@ -4,7 +4,7 @@ use super::classic::Classic;
 use super::consumer::Consumer;
 use super::groups::{Group, Kind};
 use super::records::{self, Loaded, RecordError};
-use super::{Coordinator, Effects, TopicsView};
+use super::{Coordinator, Effects, Moment, TopicsView};
 use std::sync::Arc;
 
 impl Coordinator {
@@ -103,13 +103,13 @@ impl Coordinator {
     }
 
     /// The log has ended: sessions begin, what is nothing goes. Effects are as of any call.
-    pub fn finish_load(&mut self, now_ms: i64, topics: &dyn TopicsView) -> Effects {
+    pub fn finish_load(&mut self, now: Moment, topics: &dyn TopicsView) -> Effects {
         let mut effects = Effects::default();
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
-            self.on_group(&id, now_ms, topics, &mut effects, |group, turn| group.resume(turn));
+            self.on_group(&id, now, topics, &mut effects, |group, turn| group.resume(turn));
         }
-        self.sweep_ms = now_ms + self.settings.offsets_check_interval_ms;
+        self.sweep_ms = now.steady_ms + self.settings.offsets_check_interval_ms;
         effects
     }
 

@@ -56,6 +56,15 @@ pub struct Effects {
     pub replies: Vec<(ReplyId, Reply)>,
 }
 
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Of a clock that nobody sets, from any start, ms: deadlines go by it.
+    pub steady_ms: i64,
+    /// Unix time, ms: what is stored goes by it, and ages over restarts.
+    pub unix_ms: i64,
+}
+
 /// Who calls, when, and what the topics are then.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
@@ -65,13 +74,13 @@ pub struct Call<'a> {
     pub client_id: &'a str,
     /// As Kafka shows it: a slash and the address.
     pub client_host: &'a str,
-    pub now_ms: i64,
+    pub now: Moment,
     pub topics: &'a dyn TopicsView,
 }
 
 /// What a group's verb works with besides the group.
 struct Turn<'a> {
-    now_ms: i64,
+    now: Moment,
     topics: &'a dyn TopicsView,
     settings: &'a GroupSettings,
     random: &'a mut Random,
@@ -118,25 +127,25 @@ impl Coordinator {
         self.groups.len()
     }
 
-    /// When `tick` is due, if ever.
+    /// When `tick` is due, if ever; on the steady clock.
     pub fn next_deadline_ms(&self) -> Option<i64> {
         let wake_ms = self.wakes.first().map_or(i64::MAX, |(wake_ms, _)| *wake_ms);
         Some(wake_ms.min(self.sweep_ms)).filter(|deadline_ms| *deadline_ms < i64::MAX)
     }
 
     /// Lets time pass: sessions and rebalances that ran out, offsets that expired.
-    pub fn tick(&mut self, now_ms: i64, topics: &dyn TopicsView) -> Effects {
+    pub fn tick(&mut self, now: Moment, topics: &dyn TopicsView) -> Effects {
         let mut effects = Effects::default();
         while let Some((wake_ms, group_id)) = self.wakes.first().cloned() {
-            if wake_ms > now_ms {
+            if wake_ms > now.steady_ms {
                 break;
             }
-            self.on_group(&group_id, now_ms, topics, &mut effects, |group, turn| {
+            self.on_group(&group_id, now, topics, &mut effects, |group, turn| {
                 group.tick(turn);
             });
         }
-        if self.sweep_ms <= now_ms {
-            self.sweep_offsets(now_ms, topics, &mut effects);
+        if self.sweep_ms <= now.steady_ms {
+            self.sweep_offsets(now, topics, &mut effects);
         }
         effects
     }
@@ -165,7 +174,7 @@ impl Coordinator {
             return Err(ErrorCode::InvalidSessionTimeout);
         }
         if request.member_id.is_empty() {
-            self.create_group(request.group_id, call.now_ms)?;
+            self.create_group(request.group_id, call.now.unix_ms)?;
         }
         let joined = self.on_call(call, request.group_id, effects, |group, turn| {
             group.join(call, request, turn)
@@ -222,7 +231,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// There are too many groups: Kafka has no code for that; clients look for another coordinator.
-    fn create_group(&mut self, group_id: &str, now_ms: i64) -> Result<(), ErrorCode> {
+    fn create_group(&mut self, group_id: &str, unix_ms: i64) -> Result<(), ErrorCode> {
         if self.groups.contains_key(group_id) {
             return Ok(());
         }
@@ -230,7 +239,7 @@ impl Coordinator {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
         let id: Arc<str> = group_id.into();
-        self.groups.insert(id.clone(), Group::new(id, now_ms));
+        self.groups.insert(id.clone(), Group::new(id, unix_ms));
         Ok(())
     }
 
@@ -241,14 +250,14 @@ impl Coordinator {
         effects: &mut Effects,
         verb: impl FnOnce(&mut Group, &mut Turn<'_>) -> T,
     ) -> Option<T> {
-        self.on_group(group_id, call.now_ms, call.topics, effects, verb)
+        self.on_group(group_id, call.now, call.topics, effects, verb)
     }
 
     /// Does `verb` to a group, then sees to when it must wake and whether it is worth keeping.
     fn on_group<T>(
         &mut self,
         group_id: &str,
-        now_ms: i64,
+        now: Moment,
         topics: &dyn TopicsView,
         effects: &mut Effects,
         verb: impl FnOnce(&mut Group, &mut Turn<'_>) -> T,
@@ -259,7 +268,7 @@ impl Coordinator {
         let own = topics.own_settings(group_id);
         let own = (own != OwnSettings::default()).then(|| own.over(settings));
         let settings = own.as_ref().unwrap_or(settings);
-        let mut turn = Turn { now_ms, topics, settings, random, effects: effects_before };
+        let mut turn = Turn { now, topics, settings, random, effects: effects_before };
         let result = verb(group, &mut turn);
         *effects = turn.effects;
         if group.is_nothing() {
@@ -269,9 +278,9 @@ impl Coordinator {
             return Some(result);
         }
         let soonest_ms = group.soonest_ms();
-        if soonest_ms < group.wake_ms || group.wake_ms <= now_ms {
+        if soonest_ms < group.wake_ms || group.wake_ms <= now.steady_ms {
             wakes.remove(&(group.wake_ms, group.id.clone()));
-            group.wake_ms = soonest_ms.max(now_ms.saturating_add(1));
+            group.wake_ms = soonest_ms.max(now.steady_ms.saturating_add(1));
             if group.wake_ms < i64::MAX {
                 wakes.insert((group.wake_ms, group.id.clone()));
             }

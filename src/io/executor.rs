@@ -67,6 +67,7 @@ pub(super) struct Shard {
     blocking_count: Arc<AtomicUsize>,
     stopping: Cell<bool>,
     polled_file: Cell<bool>, // since the last sleep
+    was_crowded: Cell<bool>, // more operations than those of one answer, since the last sleep
     is_followed: Cell<bool>, // the last answer, soon, by a request
 }
 
@@ -104,6 +105,7 @@ impl Shard {
             blocking_count: Arc::default(),
             stopping: Cell::new(false),
             polled_file: Cell::new(false),
+            was_crowded: Cell::new(false),
             is_followed: Cell::new(false),
         });
         shard.spawn(shard.clone().keep_memory_small());
@@ -144,7 +146,7 @@ impl Shard {
                     return;
                 }
                 self.polled_file.set(false);
-                true
+                !self.was_crowded.replace(false)
             }
             1..=POLLED_OPERATIONS_MAX => {
                 self.polled_file.set(true);
@@ -153,7 +155,11 @@ impl Shard {
                 }
                 false
             }
-            _ => false,
+            0 => false,
+            _ => {
+                self.was_crowded.set(true);
+                false
+            }
         };
         if answered && self.is_followed.get() && self.poll_until(began + FOLLOW_TIME_MAX) {
             return self.polled_file.set(true);

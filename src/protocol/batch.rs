@@ -277,6 +277,19 @@ pub fn patch_max_timestamp(bytes: &mut [u8], max_timestamp: i64) {
     write_crc(bytes);
 }
 
+/// Makes the header true for other bytes of the same records behind it, which fill `bytes` and are
+/// in `codec`: length, codec and checksum.
+///
+/// # Panics
+/// There is no header, or the batch is 2 GiB or more: callers bound what they build.
+pub fn patch_payload(bytes: &mut [u8], codec: Codec) {
+    let length = i32::try_from(bytes.len() - PREFIX_BYTES).expect("a batch is below 2 GiB");
+    let header = header_mut(bytes);
+    header.length = I32::new(length);
+    header.attributes = I16::new(header.attributes.get() & !CODEC_MASK | codec as i16);
+    write_crc(bytes);
+}
+
 fn header_mut(bytes: &mut [u8]) -> &mut BatchHeader {
     let (header, _) = BatchHeader::mut_from_prefix(bytes).expect("a validated batch has a header");
     header

@@ -103,10 +103,8 @@ pub fn compress(codec: Codec, bytes: &[u8]) -> Vec<u8> {
         }
         Codec::Snappy => compress_snappy(bytes),
         Codec::Lz4 => {
-            use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-            let frame =
-                FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-            let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+            let mut encoder =
+                lz4_flex::frame::FrameEncoder::with_frame_info(lz4_frame(), Vec::new());
             encoder.write_all(bytes).expect(TO_MEMORY);
             encoder.finish().expect(TO_MEMORY)
         }
@@ -114,18 +112,67 @@ pub fn compress(codec: Codec, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The frames that every client reads.
+pub(super) fn lz4_frame() -> lz4_flex::frame::FrameInfo {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
+    FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB)
+}
+
 fn compress_snappy(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = snap::raw::Encoder::new();
-    let mut framed = Vec::with_capacity(SNAPPY_HEAD_BYTES + bytes.len() / 2);
-    framed.extend_from_slice(&SNAPPY_MAGIC);
-    framed.extend_from_slice(&1i32.to_be_bytes()); // version
-    framed.extend_from_slice(&1i32.to_be_bytes()); // oldest version that reads it
-    for block in bytes.chunks(SNAPPY_BLOCK_BYTES) {
-        let block = encoder.compress_vec(block).expect("a block is far below snappy's 4 GiB");
-        framed.extend_from_slice(&(block.len() as u32).to_be_bytes());
-        framed.extend_from_slice(&block);
+    const TO_MEMORY: &str = "writing to memory does not fail";
+    let framed = Vec::with_capacity(SNAPPY_HEAD_BYTES + bytes.len() / 2);
+    let mut writer = SnappyWriter::new(framed).expect(TO_MEMORY);
+    writer.write_all(bytes).expect(TO_MEMORY);
+    writer.finish().expect(TO_MEMORY)
+}
+
+/// Writes Java's framing, a block at a time.
+pub(super) struct SnappyWriter<W> {
+    sink: W,
+    block: Vec<u8>,
+}
+
+impl<W: Write> SnappyWriter<W> {
+    pub fn new(mut sink: W) -> io::Result<SnappyWriter<W>> {
+        sink.write_all(&SNAPPY_MAGIC)?;
+        sink.write_all(&1i32.to_be_bytes())?; // version
+        sink.write_all(&1i32.to_be_bytes())?; // oldest version that reads it
+        Ok(SnappyWriter { sink, block: Vec::new() })
     }
-    framed
+
+    /// Writes what is left; returns the sink.
+    pub fn finish(mut self) -> io::Result<W> {
+        if !self.block.is_empty() {
+            let block = std::mem::take(&mut self.block);
+            self.write_block(&block)?;
+        }
+        Ok(self.sink)
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> io::Result<()> {
+        let compressed = snap::raw::Encoder::new().compress_vec(block);
+        let compressed = compressed.expect("a block is far below snappy's 4 GiB");
+        self.sink.write_all(&(compressed.len() as u32).to_be_bytes())?;
+        self.sink.write_all(&compressed)
+    }
+}
+
+impl<W: Write> Write for SnappyWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(SNAPPY_BLOCK_BYTES - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() == SNAPPY_BLOCK_BYTES {
+            let mut block = std::mem::take(&mut self.block);
+            self.write_block(&block)?;
+            block.clear();
+            self.block = block;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // a block is written when it is full
+    }
 }
 
 /// The most that `compressed_bytes` may decompress to, whatever its reader could hold.
@@ -172,6 +219,11 @@ impl<'a> Decompressor<'a> {
         let bytes_max = decompressed_bytes_max(compressed_bytes, bytes_max);
         let source = open(codec, bytes)?;
         Ok(Decompressor { codec, compressed_bytes, bytes_max, taken_bytes: 0, source })
+    }
+
+    /// How many bytes came out so far.
+    pub fn taken_bytes(&self) -> usize {
+        self.taken_bytes
     }
 
     /// What an error of a read means.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod header;
 pub mod messages;
 pub mod produce;
+pub mod recompression;
 pub mod record;
 pub mod schema;
 pub mod subscription;

@@ -60,6 +60,8 @@ impl ProduceLimits {
 pub struct ProducedBatches {
     pub records_count: u32,
     pub codec: Codec,
+    /// Bytes of the records without compression.
+    pub uncompressed_bytes: usize,
     /// Largest timestamp of a record.
     pub max_timestamp: i64,
     /// The header says another: correct it with `batch::patch_max_timestamp` where it is copied
@@ -84,6 +86,8 @@ pub enum ProduceError {
     Magic { magic: i8 },
     #[error("a batch of {batch_bytes} bytes; the topic allows {batch_bytes_max}")]
     TooLarge { batch_bytes: usize, batch_bytes_max: usize },
+    #[error("in {codec} the batch has more than the {batch_bytes_max} bytes that the topic allows")]
+    TooLargeRecompressed { codec: Codec, batch_bytes_max: usize },
     #[error("codec {number} is not known")]
     UnknownCodec { number: i16 },
     #[error("zstd needs version {ZSTD_FROM_VERSION} of the request")]
@@ -118,7 +122,9 @@ impl ProduceError {
     pub fn code(&self) -> ErrorCode {
         match self {
             ProduceError::Corrupt(_) => ErrorCode::CorruptMessage,
-            ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            ProduceError::TooLarge { .. } | ProduceError::TooLargeRecompressed { .. } => {
+                ErrorCode::MessageTooLarge
+            }
             ProduceError::UnknownCodec { .. } | ProduceError::ZstdTooEarly => {
                 ErrorCode::UnsupportedCompressionType
             }
@@ -176,14 +182,15 @@ pub fn validate_produce(
     batch.check_crc().map_err(ProduceError::Corrupt)?;
     let producer = check_header(&batch)?;
     let mut walk = Walk::new(batch.header(), limits);
-    match codec {
+    let uncompressed_bytes = match codec {
         Codec::None => walk.over_slice(batch.payload())?,
         _ => walk.over_compressed(codec, batch.payload())?,
-    }
+    };
     walk.faults()?;
     Ok(ProducedBatches {
         records_count: walk.records_count,
         codec,
+        uncompressed_bytes,
         max_timestamp: walk.max_timestamp,
         max_timestamp_differs: walk.max_timestamp != batch.max_timestamp(),
         producer,
@@ -252,7 +259,8 @@ impl<'l> Walk<'l> {
         }
     }
 
-    fn over_slice(&mut self, payload: &[u8]) -> Result<(), ProduceError> {
+    /// Both walks return how many bytes the records have without compression.
+    fn over_slice(&mut self, payload: &[u8]) -> Result<usize, ProduceError> {
         for (index, record) in (0..).zip(Records::new(payload, self.records_count)) {
             let record = record?;
             let facts = RecordFacts {
@@ -262,10 +270,10 @@ impl<'l> Walk<'l> {
             };
             self.check(index, facts)?;
         }
-        Ok(())
+        Ok(payload.len())
     }
 
-    fn over_compressed(&mut self, codec: Codec, payload: &[u8]) -> Result<(), ProduceError> {
+    fn over_compressed(&mut self, codec: Codec, payload: &[u8]) -> Result<usize, ProduceError> {
         let mut scanner = Scanner::new(Decompressor::new(codec, payload, DECOMPRESSED_BYTES_MAX)?);
         let mut result = Ok(());
         for index in 0..self.records_count {
@@ -278,7 +286,7 @@ impl<'l> Walk<'l> {
             }
         }
         match result.and_then(|()| scanner.finish()) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(scanner.source().taken_bytes()),
             Err(ScanError::Record(error)) => Err(error.into()),
             Err(ScanError::Source(error)) => Err(scanner.source().error(error).into()),
         }

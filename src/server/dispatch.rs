@@ -183,6 +183,10 @@ impl AloneRequest {
             ApiKey::InitProducerId => handlers::init_producer_id::handle(&request).await?,
             ApiKey::DescribeQuorum => handlers::describe_quorum::handle(&request).await?,
             ApiKey::ElectLeaders => handlers::elect_leaders::handle(&request)?,
+            ApiKey::AlterReplicaLogDirs => handlers::alter_replica_log_dirs::handle(&request)?,
+            ApiKey::AlterPartitionReassignments => {
+                handlers::alter_partition_reassignments::handle(&request)?
+            }
             ApiKey::ListPartitionReassignments => {
                 handlers::list_partition_reassignments::handle(&request)?
             }

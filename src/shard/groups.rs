@@ -21,10 +21,10 @@ use crate::cluster::metadata::{Image, NamedResource, OFFSETS_TOPIC};
 use crate::cluster::settings::BrokerSettings;
 use crate::coordinator::replies::Reply;
 use crate::coordinator::{
-    Call, Coordinator, Effects, GroupSettings, MigrationPolicy, OwnSettings, Record, ReplyId,
-    TopicView, TopicsView,
+    Call, Coordinator, Effects, GroupSettings, MigrationPolicy, Moment, OwnSettings, Record,
+    ReplyId, TopicView, TopicsView,
 };
-use crate::io::Slice;
+use crate::io::{Io, Slice};
 use crate::protocol::batch::BatchBuilder;
 use crate::protocol::compression::Codec;
 use crate::protocol::record::NewRecord;
@@ -185,13 +185,13 @@ impl Shard {
     /// Lets time pass for all coordinators; runs as long as the shard.
     pub async fn keep_group_time(self: Rc<Self>) {
         loop {
-            let now_ms = self.io.clock().now_ms();
+            let now = moment(&self.io);
             let mut due_ms = i64::MAX;
             for (host, live) in self.groups.live() {
-                if live.deadline_ms() <= now_ms {
+                if live.deadline_ms() <= now.steady_ms {
                     let effects = {
                         let image = self.image();
-                        live.coordinator.borrow_mut().tick(now_ms, &ImageTopics(&image))
+                        live.coordinator.borrow_mut().tick(now, &ImageTopics(&image))
                     };
                     carry_out(&self, &host, &live, effects);
                 }
@@ -200,7 +200,7 @@ impl Shard {
             self.groups.due_ms.set(due_ms);
             let is_sooner = || (self.groups.due_ms.get() < due_ms).then_some(());
             let sooner = self.groups.sooner.until(is_sooner);
-            match u64::try_from(due_ms.saturating_sub(self.io.clock().now_ms())) {
+            match u64::try_from(due_ms.saturating_sub(moment(&self.io).steady_ms)) {
                 Ok(_) if due_ms == i64::MAX => sooner.await,
                 Ok(wait_ms) => {
                     self.io.timeout(Duration::from_millis(wait_ms), sooner).await;
@@ -306,7 +306,7 @@ pub(super) fn take(shard: &Rc<Shard>, from: ShardId, call: CallId, task: GroupCa
         version: task.version,
         client_id: &task.client_id,
         client_host: &task.client_host,
-        now_ms: shard.io.clock().now_ms(),
+        now: moment(&shard.io),
         topics: &ImageTopics(&image),
     };
     let effects = (task.verb)(&mut live.coordinator.borrow_mut(), &call);
@@ -445,14 +445,20 @@ async fn load(shard: Rc<Shard>, host: Rc<Host>) {
     }
 }
 
+/// Now, for a coordinator.
+fn moment(io: &Io) -> Moment {
+    let steady_ms = io.clock().monotonic().as_millis();
+    let steady_ms = i64::try_from(steady_ms).expect("no shard runs for 292 million years");
+    Moment { steady_ms, unix_ms: io.clock().now_ms() }
+}
+
 /// Puts a loaded coordinator to work.
 fn begin(shard: &Rc<Shard>, host: &Rc<Host>, mut coordinator: Coordinator) {
     if !shard.groups.holds(host) {
         return;
     }
-    let now_ms = shard.io.clock().now_ms();
     let image = shard.image();
-    let effects = coordinator.finish_load(now_ms, &ImageTopics(&image));
+    let effects = coordinator.finish_load(moment(&shard.io), &ImageTopics(&image));
     let live = Live::new(coordinator);
     *host.state.borrow_mut() = State::Live(live.clone());
     carry_out(shard, host, &live, effects);
@@ -498,10 +504,9 @@ fn forget_topic(shard: &Rc<Shard>, host: &Rc<Host>, topic: &Arc<str>) {
         State::Loading => return host.deleted_topics.borrow_mut().push(topic.clone()),
         State::Failed => return,
     };
-    let now_ms = shard.io.clock().now_ms();
     let image = shard.image();
     let topics = ImageTopics(&image);
-    let effects = live.coordinator.borrow_mut().topic_deleted(topic, now_ms, &topics);
+    let effects = live.coordinator.borrow_mut().topic_deleted(topic, moment(&shard.io), &topics);
     carry_out(shard, host, &live, effects);
 }
 

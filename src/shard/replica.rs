@@ -1,5 +1,5 @@
 //! A partition's replica on the shard that owns it: its log, its leader epoch, its topic's rules,
-//! and the line of appends that wait for room.
+//! and the line of appends that wait: for room, or to be in their topic's codec.
 //!
 //! **Invariant:** appends enter the log in the order in which they were handed in, also where the
 //! log had no room for a while.
@@ -7,11 +7,13 @@
 use super::calls::{Call, CallId, Calls};
 use super::signal::{Flag, Signal};
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::base::limits::RECOMPRESSED_AT_ONCE_BYTES_MAX;
 use crate::cluster::settings::{TimestampType, TopicSettings};
 use crate::io::{Io, Slice};
 use crate::protocol::batch::{
     self, BatchView, ProduceError, ProduceLimits, ProducedBatches, validate_produce,
 };
+use crate::protocol::recompression::{Encoding, recompress};
 use crate::storage::{AppendError, FlushError, FlushPolicy, Log, LogConfig, ProducerError};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -32,7 +34,8 @@ pub type Acked = Pin<Box<dyn Future<Output = Result<(), FlushError>>>>;
 pub struct Stored {
     pub base_offset: Offset,
     pub log_start: Offset,
-    /// The broker's time, where the topic's records carry that.
+    /// The broker's time, where the topic's records carry that; of a repeated batch its largest
+    /// timestamp.
     pub log_append_time_ms: Option<i64>,
 }
 
@@ -67,6 +70,23 @@ struct InLine {
     call: CallId,
     batch: Slice,
     produced: ProducedBatches,
+    /// What is to be done to the batch before it can be appended.
+    recompression: Option<Recompression>,
+}
+
+/// A batch's way into the codec of its topic.
+#[derive(Clone, Copy)]
+struct Recompression {
+    encoding: Encoding,
+    uncompressed_bytes: usize,
+    batch_bytes_max: usize,
+}
+
+impl Recompression {
+    fn of(self, batch: &[u8]) -> Result<Slice, ProduceError> {
+        let Recompression { encoding, uncompressed_bytes, batch_bytes_max } = self;
+        recompress(batch, encoding, uncompressed_bytes, batch_bytes_max).map(Slice::from)
+    }
 }
 
 /// One replica; it leads, as long as a cluster is one node.
@@ -163,9 +183,22 @@ impl Replica {
     /// `version` is that of the Produce request.
     pub fn append(self: &Rc<Self>, batch: &Slice, version: i16) -> Append {
         let now_ms = self.io.clock().now_ms();
-        match self.check(batch, version, now_ms) {
-            Ok(produced) => self.enter(batch, produced, now_ms),
-            Err(error) => Append::Done(Err(error)),
+        let (produced, recompression) = match self.check(batch, version, now_ms) {
+            Ok(checked) => checked,
+            Err(error) => return Append::Done(Err(error)),
+        };
+        match recompression {
+            None => match self.check_fits(batch) {
+                Ok(()) => self.enter(batch, produced, now_ms),
+                Err(error) => Append::Done(Err(error)),
+            },
+            Some(work) if work.uncompressed_bytes <= RECOMPRESSED_AT_ONCE_BYTES_MAX => {
+                match self.recompressed(work.of(batch)) {
+                    Ok(batch) => self.enter(&batch, produced, now_ms),
+                    Err(error) => Append::Done(Err(error)),
+                }
+            }
+            Some(_) => self.join_line(batch, produced, recompression),
         }
     }
 
@@ -175,6 +208,7 @@ impl Replica {
         let produced = ProducedBatches {
             records_count: view.records_count(),
             codec: view.codec().expect("the node writes codecs that it knows"),
+            uncompressed_bytes: 0, // it stays as it is
             max_timestamp: view.max_timestamp(),
             max_timestamp_differs: false,
             producer: None,
@@ -195,8 +229,17 @@ impl Replica {
                 result => return Append::Done(result.map_err(StoreError::from)),
             }
         }
+        self.join_line(batch, produced, None)
+    }
+
+    fn join_line(
+        self: &Rc<Self>,
+        batch: &Slice,
+        produced: ProducedBatches,
+        recompression: Option<Recompression>,
+    ) -> Append {
         let call = self.calls.open();
-        let entry = InLine { call: call.id(), batch: batch.clone(), produced };
+        let entry = InLine { call: call.id(), batch: batch.clone(), produced, recompression };
         let is_first = self.line.borrow().is_empty();
         self.line.borrow_mut().push_back(entry);
         if is_first {
@@ -210,7 +253,7 @@ impl Replica {
         batch: &[u8],
         version: i16,
         now_ms: i64,
-    ) -> Result<ProducedBatches, StoreError> {
+    ) -> Result<(ProducedBatches, Option<Recompression>), StoreError> {
         let settings = self.settings.borrow();
         let limits = ProduceLimits {
             version,
@@ -225,12 +268,31 @@ impl Replica {
         if produced.transactional {
             return Err(StoreError::Transactional);
         }
-        let segment_bytes = u64::try_from(settings.segment_bytes).unwrap_or(0);
+        let recompression = match settings.compression {
+            Some(encoding) if encoding.codec != produced.codec => Some(Recompression {
+                encoding,
+                uncompressed_bytes: produced.uncompressed_bytes,
+                batch_bytes_max: limits.batch_bytes_max,
+            }),
+            _ => None,
+        };
+        Ok((produced, recompression))
+    }
+
+    /// Whether a segment holds the batch.
+    fn check_fits(&self, batch: &[u8]) -> Result<(), StoreError> {
+        let segment_bytes = u64::try_from(self.settings.borrow().segment_bytes).unwrap_or(0);
         if batch.len() as u64 > segment_bytes {
             let batch_bytes = batch.len();
             return Err(StoreError::LargerThanSegment { batch_bytes, segment_bytes });
         }
-        Ok(produced)
+        Ok(())
+    }
+
+    fn recompressed(&self, outcome: Result<Slice, ProduceError>) -> Result<Slice, StoreError> {
+        let batch = outcome?;
+        self.check_fits(&batch)?;
+        Ok(batch)
     }
 
     fn append_now(
@@ -256,14 +318,18 @@ impl Replica {
         let stored = Stored {
             base_offset: appended.base_offset,
             log_start: appended.log_start,
-            log_append_time_ms: log_append_time.then_some(appended.repeats.unwrap_or(now_ms)),
+            // Of a repeated batch Kafka tells its largest timestamp, whoever stamped it.
+            log_append_time_ms: appended.repeats.or(log_append_time.then_some(now_ms)),
         };
         Ok((stored, Box::pin(log.wait_flushed(appended.last_offset.plus(1)))))
     }
 
-    /// Appends what waits in line as room comes.
+    /// Appends what waits in line, in its order, as room comes.
     async fn serve_line(self: Rc<Self>) {
-        loop {
+        while self.has_line() {
+            if !self.recompress_first().await {
+                continue;
+            }
             let log = self.log();
             log.wait_room().await;
             let Some(first) = self.line.borrow_mut().pop_front() else { return };
@@ -276,8 +342,28 @@ impl Replica {
                 }
                 result => self.calls.finish(first.call, result.map_err(StoreError::from)),
             }
-            if self.line.borrow().is_empty() {
-                return;
+        }
+    }
+
+    /// Brings the first batch in line into its topic's codec, if that is still to be done, on
+    /// another thread. False: it was refused and is gone.
+    async fn recompress_first(&self) -> bool {
+        let first = self.line.borrow().front().map(|it| (it.batch.clone(), it.recompression));
+        let Some((batch, Some(work))) = first else { return true };
+        let outcome = self.io.blocking(move || work.of(&batch)).await;
+        let outcome = self.recompressed(outcome);
+        let mut line = self.line.borrow_mut();
+        match outcome {
+            Ok(batch) => {
+                let first = line.front_mut().expect("only who serves the line takes from it");
+                (first.batch, first.recompression) = (batch, None);
+                true
+            }
+            Err(error) => {
+                let first = line.pop_front().expect("only who serves the line takes from it");
+                drop(line);
+                self.calls.finish(first.call, Err(error));
+                false
             }
         }
     }

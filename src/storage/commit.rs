@@ -1,9 +1,12 @@
 //! Pipelined group commit: how the dirty bytes of all logs of a shard reach stable storage.
 //!
-//! A log with dirty bytes and no write in flight gets one at once, over everything that is dirty.
-//! Logs that were written wait for a flush; when none is in flight, one begins for all that wait,
-//! and then all of them are acknowledged. So writes and flushes overlap, and the busier the shard
-//! the larger the groups.
+//! A log with dirty bytes and no write in flight gets one, over everything that is dirty. Logs that
+//! were written wait for a flush; when none is in flight, one begins for all that wait, and then
+//! all of them are acknowledged. Where much is dirty, writes and flushes overlap. Where little is,
+//! they take turns: all dirty logs are written, one flush follows, and what was appended meanwhile
+//! makes up the next round. Small operations cost the processor more than the disk, and fewer,
+//! fuller rounds need fewer of them (8 connections with 4 requests of 100 B in flight: 47 to 58
+//! thousand requests/s; of 16 KiB: 410 to 490 MB/s).
 //! **Invariant:** a flush covers only writes that completed before it began; after a failed write
 //! or flush its logs are fenced, and no flush is ever repeated.
 
@@ -31,6 +34,9 @@ use std::time::Duration;
 /// A lone write up to this size is sent linked with its flush: one wake-up instead of two. Larger
 /// ones would keep others waiting for the flush.
 const LINKED_WRITE_BYTES_MAX: u64 = 256 * KIB as u64;
+
+/// With less than this waiting for the disk, writes and flushes take turns.
+const ROUND_BYTES_MAX: u64 = MIB as u64;
 
 /// How often quiet logs are looked for.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
@@ -76,6 +82,8 @@ struct Shared {
     awaits_flush: RefCell<Vec<Pending>>,
     waker: RefCell<Option<Waker>>,
     dirty_bytes: Cell<u64>,
+    /// Writes that the device has, not those that still wait for their space.
+    submitted_count: Cell<usize>,
     room_wakers: Wakers,
     tail_bytes: Cell<usize>,
     /// One entry a chunk, oldest first.
@@ -115,6 +123,15 @@ impl Drop for Vital {
     }
 }
 
+/// A write at the device; see [`Committer::submitting`].
+pub(super) struct Submitted<'a>(&'a Cell<usize>);
+
+impl Drop for Submitted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// How a write ended.
 struct Written {
     log: Rc<LogCell>,
@@ -148,6 +165,7 @@ impl Committer {
             awaits_flush: RefCell::default(),
             waker: RefCell::default(),
             dirty_bytes: Cell::new(0),
+            submitted_count: Cell::new(0),
             room_wakers: Wakers::default(),
             tail_bytes: Cell::new(0),
             chunk_ages: RefCell::default(),
@@ -335,8 +353,22 @@ impl Committer {
         .await;
     }
 
+    /// Whether what is under way at the device is to end before something else begins there.
+    fn takes_turns(&self) -> bool {
+        self.0.dirty_bytes.get() < ROUND_BYTES_MAX && self.0.submitted_count.get() > 0
+    }
+
+    /// Counts a write that the device gets, until the result is dropped.
+    pub(super) fn submitting(&self) -> Submitted<'_> {
+        self.0.submitted_count.set(self.0.submitted_count.get() + 1);
+        Submitted(&self.0.submitted_count)
+    }
+
     fn start_writes(&self, writes: &mut FuturesUnordered<Write>, flushing: bool) -> bool {
         let mut moved = false;
+        if self.takes_turns() || (flushing && self.0.dirty_bytes.get() < ROUND_BYTES_MAX) {
+            return false; // the end of the write or flush comes back here
+        }
         loop {
             let Some(log) = self.0.ready.borrow_mut().pop_front() else { return moved };
             log.queued.set(false);
@@ -483,6 +515,9 @@ impl Committer {
 
     fn poll_flush(&self, flush: &mut Option<Flush>, context: &mut Context<'_>) -> bool {
         if flush.is_none() {
+            if self.takes_turns() {
+                return false;
+            }
             let group = std::mem::take(&mut *self.0.awaits_flush.borrow_mut());
             if group.is_empty() {
                 return false;

@@ -29,7 +29,8 @@ impl Log {
     /// time. Producers whose time is up are forgotten.
     ///
     /// # Errors
-    /// The checkpoint could not be written: nothing is removed from the disk.
+    /// The checkpoint could not be written: nothing is removed from the disk. The next call tries
+    /// the same segments again.
     pub async fn apply_retention(&self, now_ms: i64) -> Result<usize, StorageError> {
         if self.active_expired(now_ms) {
             self.0.roll(now_ms);
@@ -58,7 +59,17 @@ impl Log {
         for segment in &removed {
             self.0.committer.read_cache().forget(segment.id);
         }
-        let saved = save_checkpoint(&self.0).await;
+        if let Err(error) = save_checkpoint(&self.0).await {
+            // A start after a crash would begin with them.
+            let mut state = self.0.state.borrow_mut();
+            state.retired_count -= count;
+            for segment in removed.into_iter().rev() {
+                state.segments.push_front(segment);
+            }
+            drop(state);
+            self.0.quiet_wakers.wake_all();
+            return Err(failed("write checkpoint of", &self.0.dir)(error));
+        }
         for segment in removed {
             let cell = self.0.clone();
             self.0.io.spawn(async move {
@@ -69,7 +80,6 @@ impl Log {
                 cell.quiet_wakers.wake_all();
             });
         }
-        saved.map_err(failed("write checkpoint of", &self.0.dir))?;
         Ok(count)
     }
 

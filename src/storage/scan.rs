@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Bytes of one read.
 const PIECE_BYTES: u64 = MIB as u64;
 
+/// Bytes of the base offset, which is a head's first field.
+const BASE_OFFSET_BYTES: usize = 8;
+
 const ALIGN: u64 = DIRECT_ALIGN_BYTES as u64;
 
 /// Why there is no good batch at a position.
@@ -229,6 +232,13 @@ impl<'a> Scan<'a> {
         for part in self.parts(position, position + HEAD_BYTES as u64).await? {
             head[filled..filled + part.len()].copy_from_slice(&part);
             filled += part.len();
+        }
+        // A head on the border of two blocks of which a crash kept only the later one: no batch
+        // behind the first has base offset 0.
+        let first_bytes = (ALIGN - position % ALIGN) as usize;
+        let in_first = head.get(..first_bytes).filter(|part| part.len() >= BASE_OFFSET_BYTES);
+        if in_first.is_some_and(|part| part.iter().all(|&byte| byte == 0)) {
+            return Ok(Err(NoHead::Zeroes));
         }
         Ok(Head::parse(&head))
     }

@@ -4,7 +4,8 @@
 //! padded with zeroes, so that no memory under write ever changes. A full disk takes back what was
 //! not acknowledged.
 //! **Invariant:** a write starts at the block that holds the written end, never behind it, and lies
-//! within the file's allocated size.
+//! within the file's allocated size; a segment is written to only once all before it are on stable
+//! storage.
 
 use super::commit::Pending;
 use super::log::{FlushError, FlushPolicy, LogCell};
@@ -50,6 +51,7 @@ async fn write_segment(
     linked: bool,
 ) -> io::Result<(u64, Pending)> {
     let file = prepare::ready_file(log, segment).await?;
+    await_earlier(log, segment).await;
     let from = segment.written_bytes.get() / ALIGN * ALIGN;
     let (plan, end_bytes, end_offset) = loop {
         let need = segment.end_bytes.get().next_multiple_of(ALIGN);
@@ -71,11 +73,13 @@ async fn write_segment(
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
     let through = log.committer.flush_file();
+    let submitted = log.committer.submitting();
     match through.filter(|through| prepared && file.is_flushed_by(through)) {
         Some(through) if linked => file.write_and_sync_through(from, gather, &through).await?,
         _ if linked => file.write_and_sync(from, gather).await?,
         _ => file.write_at(from, gather).await?,
     }
+    drop(submitted);
     let pending = Pending {
         log: log.clone(),
         segment: segment.clone(),
@@ -85,6 +89,28 @@ async fn write_segment(
         prepared,
     };
     Ok((bytes, pending))
+}
+
+/// Resolves when all segments before this one are on stable storage, or will not be any more.
+///
+/// Else a crash could keep the beginning of this one and tear the end of the one before, which
+/// looks like damage to records that were acknowledged. It costs one flush at each roll.
+async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) {
+    let is_due = || {
+        let state = log.state.borrow();
+        let earlier = state.segments.iter().rev().skip_while(|it| !Rc::ptr_eq(it, segment)).skip(1);
+        let mut open = earlier.take_while(|it| !it.closed.get());
+        state.fenced.is_some() || open.all(|it| it.flushed_bytes.get() == it.end_bytes.get())
+    };
+    if is_due() {
+        return;
+    }
+    // Under a relaxed policy nobody else may be in a hurry.
+    let lazy = log.state.borrow_mut().lazy_flush.take();
+    if let Some(pending) = lazy {
+        log.committer.flush_soon(pending);
+    }
+    log.quiet_wakers.until(|| is_due().then_some(())).await;
 }
 
 /// Turns a plan into whole blocks: pads the last one, and fills the first one's front from the

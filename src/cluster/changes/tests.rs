@@ -1,6 +1,7 @@
 //! Each refusal in Kafka's words, and that it leaves no trace.
 
 use super::*;
+use crate::base::limits::{BROKER_FOREIGN_SETTINGS_COUNT_MAX, SETTING_NAME_BYTES_MAX};
 
 static NO_LAYER: Overrides = Overrides::new();
 
@@ -313,13 +314,124 @@ fn a_brokers_settings_change_only_where_they_may_at_run_time() {
         fault(alter("num.partitions", "3")),
         "Cannot update these configs dynamically: [num.partitions]"
     );
-    assert_eq!(fault(alter("nonsense", "3")), "Unknown config name: nonsense");
     assert_eq!(
         fault(alter("max.connections", "-1")),
         "Invalid value -1 for configuration max.connections: Value must be at least 0"
     );
     assert_eq!(alter("max.connections", "10"), Ok(()));
     assert_eq!(image.broker_overrides(NodeId(1)).unwrap()["max.connections"], "10");
+}
+
+/// The words, and what is kept, are those of Kafka 4.4 to the same changes.
+#[test]
+fn a_brokers_settings_without_a_row_are_kept_as_kafka_keeps_them() {
+    let mut image = image(&[1]);
+    let mut alter = |node: bool, name: &str, value: &str, verb| {
+        let resource = if node { Resource::Broker(NodeId(1)) } else { Resource::AllBrokers };
+        let changes = [change(name, verb, Some(value))];
+        let outcome =
+            changed(&mut image, &NO_LAYER, |plan| plan.alter_settings(&resource, &changes));
+        outcome.map_err(|error| error.to_string()).err().unwrap_or_default()
+    };
+    let one_broker = "Cannot update these configs at default cluster level, broker id must be \
+                      specified: ";
+    for (name, value, on_node, on_all) in [
+        ("no.such.name", "x", String::new(), String::new()),
+        ("log.cleaner.threads", "2", String::new(), String::new()),
+        (
+            "sasl.kerberos.min.time.before.relogin",
+            "58000",
+            String::new(),
+            format!("{one_broker}[sasl.kerberos.min.time.before.relogin]"),
+        ),
+        (
+            "listener.name.plaintext.no.such",
+            "1",
+            String::new(),
+            format!("{one_broker}[listener.name.plaintext.no.such]"),
+        ),
+    ] {
+        assert_eq!(alter(true, name, value, SettingVerb::Set), on_node);
+        assert_eq!(alter(false, name, value, SettingVerb::Set), on_all);
+    }
+    for node in [true, false] {
+        for (name, value, expected) in [
+            (
+                "log.cleaner.threads",
+                "x",
+                "Invalid value x for configuration log.cleaner.threads: Not a number of type INT",
+            ),
+            (
+                "ssl.keystore.location",
+                "/x",
+                "These security configs can be dynamically updated only per-listener using the \
+                 listener prefix: [ssl.keystore.location]",
+            ),
+            (
+                "early.start.listeners",
+                "x",
+                "Cannot update these configs dynamically: [early.start.listeners]",
+            ),
+            (
+                "principal.builder.class",
+                "x",
+                "Invalid value x for configuration principal.builder.class: Class x could not be \
+                 found.",
+            ),
+        ] {
+            assert_eq!(alter(node, name, value, SettingVerb::Set), expected);
+        }
+    }
+    let append = SettingVerb::Append;
+    assert_eq!(alter(true, "no.such.name", "y", append), "Unknown config name: no.such.name");
+    assert_eq!(alter(true, "sasl.enabled.mechanisms", "PLAIN", append), "");
+    let kept = image.broker_overrides(NodeId(1)).unwrap();
+    assert_eq!(kept["sasl.enabled.mechanisms"], "GSSAPI,PLAIN");
+    assert_eq!((kept["no.such.name"].as_str(), kept.len()), ("x", 5));
+    assert_eq!(image.default_broker_overrides().len(), 2);
+}
+
+/// Goal: names that no table bounds cannot fill the image. Method: long ones; one too many.
+#[test]
+fn settings_without_a_row_are_bounded() {
+    let mut image = image(&[1]);
+    let mut set = |name: &str| {
+        let changes = [change(name, SettingVerb::Set, Some("x"))];
+        let all = Resource::AllBrokers;
+        changed(&mut image, &NO_LAYER, |plan| plan.alter_settings(&all, &changes))
+    };
+    let long = "n".repeat(SETTING_NAME_BYTES_MAX + 1);
+    assert!(matches!(set(&long), Err(ChangeError::PolicyViolation(_))));
+    assert_eq!(set(&long[1..]), Ok(()));
+    for number in 1..BROKER_FOREIGN_SETTINGS_COUNT_MAX {
+        assert_eq!(set(&format!("name.{number}")), Ok(()));
+    }
+    assert!(matches!(set("name.0"), Err(ChangeError::PolicyViolation(_))));
+    assert_eq!(
+        set("max.connections"),
+        Err(ChangeError::InvalidRequest(
+            "Invalid value x for configuration max.connections: Not a number of type INT"
+                .to_owned()
+        ))
+    );
+    assert_eq!(image.default_broker_overrides().len(), BROKER_FOREIGN_SETTINGS_COUNT_MAX);
+}
+
+/// Goal: a group stays where its offsets are. Method: more partitions for the topic of groups, and
+/// for one that is only called alike.
+#[test]
+fn the_topic_of_groups_keeps_its_number_of_partitions() {
+    let mut image = image(&[1]);
+    create(&mut image, &NewTopic { internal: true, ..named(OFFSETS_TOPIC) }).unwrap();
+    create(&mut image, &named("offsets")).unwrap();
+    let mut grow = |topic: &str| {
+        let more =
+            MorePartitions { topic: topic.to_owned(), partitions_count: 60, assignments: None };
+        changed(&mut image, &NO_LAYER, |plan| plan.create_partitions(&more))
+    };
+    assert!(matches!(grow(OFFSETS_TOPIC), Err(ChangeError::InvalidPartitions(_))));
+    assert_eq!(grow("offsets"), Ok(()));
+    assert_eq!(image.topic(OFFSETS_TOPIC).unwrap().partitions.len(), 1);
 }
 
 /// Goal: groups and client metrics are known by their settings. Method: set, refuse, delete the

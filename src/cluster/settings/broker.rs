@@ -15,6 +15,9 @@ pub enum Update {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     Acts,
+    /// Accepted and shown; acts once what it is about is served: compaction, transactions, more
+    /// than one replica.
+    Later,
     /// Accepted and shown so that files written for Kafka load; nothing acts on it.
     Without,
 }
@@ -37,15 +40,6 @@ pub const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "
 pub const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 /// Values of `group.consumer.migration.policy`.
 pub const MIGRATION_POLICIES: &[&str] = &["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"];
-
-macro_rules! default_of {
-    (none) => {
-        None
-    };
-    ($default:literal) => {
-        Some($default)
-    };
-}
 
 macro_rules! broker_settings {
     ($($name:literal $kind:ident $default:tt $check:expr,
@@ -71,8 +65,8 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Address that clients are told to connect to; the listeners' own where it is not set.";
     "auto.create.topics.enable" Bool "true" Any, Restart Acts
         "Whether asking for a topic that does not exist creates it.";
-    "auto.leader.rebalance.enable" Bool "true" Any, Restart Acts
-        "Whether leadership goes back to the preferred replicas by itself.";
+    "auto.leader.rebalance.enable" Bool "true" Any, Restart Later
+        "No effect yet: whether leadership goes back to the preferred replicas by itself.";
     "background.threads" Int "10" AtLeast(1), Running Without
         "No effect: background work shares the shards' threads.";
     "broker.id" Int none AtLeast(-1), Restart Acts
@@ -140,14 +134,14 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "No effect: every listener speaks plaintext.";
     "listeners" List "PLAINTEXT://127.0.0.1:9092" NotEmpty, Restart Acts
         "Address to accept connections on; unlike Kafka's the default serves this machine only.";
-    "log.cleaner.delete.retention.ms" Long "86400000" AtLeast(0), Running Acts
-        "How long compaction keeps delete markers.";
-    "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807" AtLeast(1), Running Acts
-        "Age at which a record becomes due for compaction.";
-    "log.cleaner.min.cleanable.ratio" Double "0.5" Ratio, Running Acts
-        "Share of a log that must be uncompacted before compaction runs.";
-    "log.cleaner.min.compaction.lag.ms" Long "0" AtLeast(0), Running Acts
-        "Age up to which a record is never compacted away.";
+    "log.cleaner.delete.retention.ms" Long "86400000" AtLeast(0), Running Later
+        "No effect yet: how long compaction keeps delete markers.";
+    "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807" AtLeast(1), Running Later
+        "No effect yet: age at which a record becomes due for compaction.";
+    "log.cleaner.min.cleanable.ratio" Double "0.5" Ratio, Running Later
+        "No effect yet: share of a log that must be uncompacted before compaction runs.";
+    "log.cleaner.min.compaction.lag.ms" Long "0" AtLeast(0), Running Later
+        "No effect yet: age up to which a record is never compacted away.";
     "log.cleanup.policy" List "delete" ListOf(&["compact", "delete"]), Running Acts
         "What happens to old records: delete, compact or both.";
     "log.dir" String "./ringmain-data" NotEmpty, Restart Acts
@@ -206,8 +200,9 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "Most fetch sessions kept at a time.";
     "message.max.bytes" Int "1048588" AtLeast(0), Running Acts
         "Largest record batch that a topic takes unless it sets another.";
-    "min.insync.replicas" Int "1" AtLeast(1), Running Acts
-        "Replicas that must hold a write of acks=all before it is acknowledged.";
+    "min.insync.replicas" Int "1" AtLeast(1), Running Later
+        "No effect yet: replicas that must hold a write of acks=all; no more than there are count, \
+         and there is one.";
     "node.id" Int "1" AtLeast(0), Restart Acts
         "Number of this node in its cluster.";
     "num.io.threads" Int "8" AtLeast(1), Running Without
@@ -245,27 +240,29 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = broker_settings! {
         "How long a partition remembers an idle producer.";
     "queued.max.requests" Int "500" AtLeast(1), Restart Without
         "No effect: requests are bounded by bytes of memory.";
-    "replica.lag.time.max.ms" Long "30000" Any, Restart Acts
-        "A follower that has not caught up for this long leaves the in-sync set.";
+    "replica.lag.time.max.ms" Long "30000" Any, Restart Later
+        "No effect yet: a follower that has not caught up for this long leaves the in-sync set.";
     "socket.receive.buffer.bytes" Int "102400" AtLeast(-1), Restart Without
         "No effect: the kernel sizes socket buffers.";
     "socket.request.max.bytes" Int "104857600" AtLeast(1), Restart Acts
         "Largest request that is read.";
     "socket.send.buffer.bytes" Int "102400" AtLeast(-1), Restart Without
         "No effect: the kernel sizes socket buffers.";
-    "transaction.max.timeout.ms" Int "900000" AtLeast(1), Restart Acts
-        "Longest timeout that a transaction may ask for.";
-    "transaction.state.log.min.isr" Int "1" AtLeast(1), Restart Acts
-        "In-sync replicas that the transaction log needs; ringmain's default suits a single node.";
-    "transaction.state.log.num.partitions" Int "50" AtLeast(1), Restart Acts
-        "Partitions of the topic that holds transactions.";
-    "transaction.state.log.replication.factor" Short "1" AtLeast(1), Restart Acts
-        "Replicas of the topic that holds transactions; ringmain's default suits a single node.";
-    "transactional.id.expiration.ms" Int "604800000" AtLeast(1), Restart Acts
-        "How long an idle transactional id is remembered.";
-    "unclean.leader.election.enable" Bool "false" Any, Running Acts
-        "Whether a replica that misses acknowledged records may become leader when no other is \
-         left.";
+    "transaction.max.timeout.ms" Int "900000" AtLeast(1), Restart Later
+        "No effect yet: longest timeout that a transaction may ask for.";
+    "transaction.state.log.min.isr" Int "1" AtLeast(1), Restart Later
+        "No effect yet: in-sync replicas that the transaction log needs; ringmain's default suits \
+         a single node.";
+    "transaction.state.log.num.partitions" Int "50" AtLeast(1), Restart Later
+        "No effect yet: partitions of the topic that holds transactions.";
+    "transaction.state.log.replication.factor" Short "1" AtLeast(1), Restart Later
+        "No effect yet: replicas of the topic that holds transactions; ringmain's default suits a \
+         single node.";
+    "transactional.id.expiration.ms" Int "604800000" AtLeast(1), Restart Later
+        "No effect yet: how long an idle transactional id is remembered.";
+    "unclean.leader.election.enable" Bool "false" Any, Running Later
+        "No effect yet: whether a replica that misses acknowledged records may become leader when \
+         no other is left.";
 };
 
 /// The row of that name.

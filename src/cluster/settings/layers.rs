@@ -3,10 +3,13 @@
 //! A topic's own value, then this broker's, then all brokers', then the file's and flags', then the
 //! default. A topic setting without a value of its own asks for its broker settings in their order.
 
+use super::foreign::{Foreign, foreign};
 use super::named::{NamedSetting, named_settings};
 use super::{BROKER_SETTINGS, Kind, TOPIC_SETTINGS, TopicSetting, Update, broker_setting};
 use crate::base::ids::NodeId;
 use crate::cluster::metadata::{Image, NamedResource, Overrides};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Layer that a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl Source {
 /// A value that would be in force if those before it were not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynonymValue {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: String,
     pub source: Source,
 }
@@ -47,7 +50,7 @@ pub struct SynonymValue {
 /// One setting as DescribeConfigs shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: Option<String>,
     pub source: Source,
     pub kind: Kind,
@@ -137,7 +140,7 @@ impl<'a> Layers<'a> {
         overrides: &Overrides,
     ) -> Described {
         let own = overrides.get(setting.name).map(|value| SynonymValue {
-            name: setting.name,
+            name: setting.name.into(),
             value: value.clone(),
             source: Source::Topic,
         });
@@ -145,7 +148,7 @@ impl<'a> Layers<'a> {
         let synonyms: Vec<SynonymValue> =
             own.into_iter().chain(inherited.into_iter().flatten()).collect();
         Described {
-            name: setting.name,
+            name: setting.name.into(),
             value: Some(self.topic_value(setting, overrides)),
             source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
             kind: setting.kind,
@@ -156,40 +159,72 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Every broker setting of this broker.
+    /// Every broker setting of this broker, then what else was set for it.
     pub fn describe_broker(self) -> Vec<Described> {
         let describe = |setting: &'static super::BrokerSetting| {
             let own = self.broker_values(setting.name).next();
             Described {
-                name: setting.name,
+                name: setting.name.into(),
                 value: own.map(|(_, value)| value.to_owned()),
                 source: own.map_or(Source::Default, |(source, _)| source),
                 kind: setting.kind,
                 read_only: setting.update == Update::Restart,
-                sensitive: false,
+                sensitive: setting.kind.is_sensitive(),
                 synonyms: self.synonyms_of(setting.name),
                 doc: setting.doc,
             }
         };
-        BROKER_SETTINGS.iter().map(describe).collect()
+        let set = self.broker.into_iter().chain(self.all_brokers).flatten().map(|(name, _)| name);
+        let foreign: BTreeSet<&String> =
+            set.filter(|name| broker_setting(name).is_none()).collect();
+        let foreign = foreign.into_iter().map(|name| self.describe_foreign(name, &BROKER_SOURCES));
+        BROKER_SETTINGS.iter().map(describe).chain(foreign).collect()
+    }
+
+    /// A setting of brokers without a row, which was set in one of `sources`.
+    fn describe_foreign(self, name: &str, sources: &[Source]) -> Described {
+        let Foreign { kind, default, known, .. } = foreign(name);
+        let value_of = |source: &Source| {
+            let value = match source {
+                Source::Default => default,
+                _ => self.layer_value(*source, name),
+            };
+            let name = Cow::Owned(name.to_owned());
+            Some(SynonymValue { name, value: value?.to_owned(), source: *source })
+        };
+        let synonyms: Vec<SynonymValue> = sources.iter().filter_map(value_of).collect();
+        let first = synonyms.first();
+        Described {
+            name: Cow::Owned(name.to_owned()),
+            value: first.map(|synonym| synonym.value.clone()),
+            source: first.map_or(Source::Default, |synonym| synonym.source),
+            kind,
+            read_only: !known,
+            sensitive: kind.is_sensitive(),
+            synonyms,
+            doc: "No effect: kept and shown as Kafka does.",
+        }
     }
 
     /// What was set for all brokers, as describing the broker without a name shows it.
     pub fn describe_all_brokers(self) -> Vec<Described> {
         let set = self.all_brokers.into_iter().flatten();
-        set.filter_map(|(name, value)| {
-            let setting = broker_setting(name)?;
+        set.map(|(name, value)| {
             let source = Source::AllBrokers;
-            Some(Described {
-                name: setting.name,
+            let Some(setting) = broker_setting(name) else {
+                return self.describe_foreign(name, &[source]);
+            };
+            let name = Cow::Borrowed(setting.name);
+            Described {
+                name: name.clone(),
                 value: Some(value.clone()),
                 source,
                 kind: setting.kind,
                 read_only: false,
-                sensitive: false,
-                synonyms: vec![SynonymValue { name: setting.name, value: value.clone(), source }],
+                sensitive: setting.kind.is_sensitive(),
+                synonyms: vec![SynonymValue { name, value: value.clone(), source }],
                 doc: setting.doc,
-            })
+            }
         })
         .collect()
     }
@@ -210,7 +245,7 @@ impl<'a> Layers<'a> {
     pub fn describe_named(self, kind: NamedResource, overrides: &Overrides) -> Vec<Described> {
         let describe = |setting: &'static NamedSetting| {
             let own = overrides.get(setting.name).map(|value| SynonymValue {
-                name: setting.name,
+                name: setting.name.into(),
                 value: value.clone(),
                 source: match kind {
                     NamedResource::Group => Source::Group,
@@ -221,7 +256,7 @@ impl<'a> Layers<'a> {
             let synonyms: Vec<SynonymValue> =
                 own.into_iter().chain(inherited.into_iter().flatten()).collect();
             Described {
-                name: setting.name,
+                name: setting.name.into(),
                 value: Some(self.named_value_of(setting, overrides)),
                 source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
                 kind: setting.kind,
@@ -243,7 +278,7 @@ impl<'a> Layers<'a> {
         let values = BROKER_SOURCES.into_iter().flat_map(|source| {
             names.iter().filter_map(move |name| {
                 let value = self.layer_value(source, name)?.to_owned();
-                Some(SynonymValue { name, value, source })
+                Some(SynonymValue { name: Cow::Borrowed(*name), value, source })
             })
         });
         values.skip_while(|synonym| synonym.name != name).collect()
@@ -322,7 +357,7 @@ mod tests {
         let synonyms: Vec<(&str, &str, Source)> = described(&topic, "retention.ms")
             .synonyms
             .iter()
-            .map(|synonym| (synonym.name, synonym.value.as_str(), synonym.source))
+            .map(|synonym| (&*synonym.name, synonym.value.as_str(), synonym.source))
             .collect();
         assert_eq!(
             synonyms,
@@ -333,6 +368,26 @@ mod tests {
                 ("log.retention.hours", "168", Source::Default),
             ]
         );
+    }
+
+    /// The rows are those that Kafka 4.4 shows of the same settings.
+    #[test]
+    fn what_has_no_row_is_shown_where_it_was_set() {
+        let of_all = overrides(&[("no.such.name", "x"), ("log.cleaner.threads", "2")]);
+        let node = overrides(&[("sasl.kerberos.min.time.before.relogin", "58000")]);
+        let fixed = Overrides::new();
+        let layers = Layers { broker: Some(&node), all_brokers: Some(&of_all), fixed: &fixed };
+        let all = layers.describe_broker();
+        let found = described(&all, "no.such.name");
+        assert_eq!((found.kind.number(), found.sensitive, found.read_only), (0, true, true));
+        assert_eq!(found.source, Source::AllBrokers);
+        let found = described(&all, "sasl.kerberos.min.time.before.relogin");
+        assert_eq!((found.value.as_deref(), found.source), (Some("58000"), Source::Broker));
+        assert_eq!((found.kind, found.sensitive, found.read_only), (Kind::Long, false, false));
+        assert_eq!(found.synonyms[1].value, "60000");
+        let names: Vec<_> = layers.describe_all_brokers().into_iter().map(|it| it.name).collect();
+        assert_eq!(names, ["log.cleaner.threads", "no.such.name"]);
+        assert_eq!(Layers::of_file(&fixed).describe_broker().len(), BROKER_SETTINGS.len());
     }
 
     #[test]

@@ -5,13 +5,25 @@
 //! layer a value comes from (topic, broker, all brokers, file, default) is decided in [`layers`]
 //! alone.
 
+/// A default of a table's row.
+macro_rules! default_of {
+    (none) => {
+        None
+    };
+    ($default:literal) => {
+        Some($default)
+    };
+}
+
 pub mod broker;
+pub mod foreign;
 pub mod layers;
 pub mod named;
 pub mod topic;
 pub mod values;
 
 pub use broker::{BROKER_SETTINGS, BrokerSetting, Effect, Update, broker_setting};
+pub use foreign::{Foreign, Reach, foreign};
 pub use layers::{Described, Layers, Source, SynonymValue};
 pub use named::{NamedSetting, check_named_overrides, named_settings};
 pub use topic::{TOPIC_SETTINGS, TopicSetting, topic_setting};
@@ -29,6 +41,11 @@ pub enum Kind {
     Long,
     Double,
     List,
+    /// Name of a class of Java's.
+    Class,
+    Password,
+    /// Of a setting that nobody knows.
+    Unknown,
 }
 
 impl Kind {
@@ -42,6 +59,9 @@ impl Kind {
             Kind::Long => 5,
             Kind::Double => 6,
             Kind::List => 7,
+            Kind::Class => 8,
+            Kind::Password => 9,
+            Kind::Unknown => 0,
         }
     }
 
@@ -54,7 +74,15 @@ impl Kind {
             Kind::Long => "LONG",
             Kind::Double => "DOUBLE",
             Kind::List => "LIST",
+            Kind::Class => "CLASS",
+            Kind::Password => "PASSWORD",
+            Kind::Unknown => "UNKNOWN",
         }
+    }
+
+    /// What must not be shown: of a setting that nobody knows it might be a secret.
+    pub fn is_sensitive(self) -> bool {
+        matches!(self, Kind::Password | Kind::Unknown)
     }
 }
 
@@ -104,8 +132,10 @@ pub enum SettingsError {
     CompactionLags { min_ms: i64, max_ms: i64 },
     #[error("Unknown group config name: {name}")]
     UnknownGroupSetting { name: String },
-    #[error("{name} must be {relation} {other}")]
-    Related { name: String, relation: &'static str, other: String },
+    #[error("{name} must be in the range {least} to {most} inclusive.")]
+    OutOfRange { name: String, least: i64, most: i64 },
+    #[error("{name} must be greater than {other}")]
+    NotAbove { name: &'static str, other: &'static str },
     #[error("Unknown client metrics configuration: {name}")]
     UnknownClientMetricsSetting { name: String },
     #[error(
@@ -137,6 +167,8 @@ pub fn check_value(name: &str, kind: Kind, check: Check, value: &str) -> Result<
         Kind::Long => trimmed.parse::<i64>().ok(),
         Kind::Double => return check_ratio(name, check, value),
         Kind::String | Kind::List => return check_text(name, check, trimmed),
+        Kind::Class => return refused(format!("Class {trimmed} could not be found.")),
+        Kind::Password | Kind::Unknown => return Ok(()),
     };
     if matches!(kind, Kind::Int | Kind::Short | Kind::Long) && number.is_none() {
         return refused(format!("Not a number of type {}", kind.name()));

@@ -123,24 +123,18 @@ fn check_group(overrides: &Overrides, layers: &Layers) -> Result<(), SettingsErr
         let text = layers.named_value(NamedResource::Group, name, overrides);
         text.trim().parse().expect("group settings are checked numbers")
     };
-    let bound = |name: &str| -> Option<i64> { layers.broker_value(name)?.trim().parse().ok() };
-    let related = |name: &str, relation: &'static str, other: String| {
-        Err(SettingsError::Related { name: name.to_owned(), relation, other })
-    };
+    let bound = |name: String| layers.broker_value(&name)?.trim().parse::<i64>().ok();
     for part in ["heartbeat.interval.ms", "session.timeout.ms"] {
         let name = format!("consumer.{part}");
-        let (least, most) =
-            (format!("group.consumer.min.{part}"), format!("group.consumer.max.{part}"));
-        if bound(&least).is_some_and(|least| number(&name) < least) {
-            return related(&name, "greater than or equal to", least);
-        }
-        if bound(&most).is_some_and(|most| number(&name) > most) {
-            return related(&name, "less than or equal to", most);
+        let least = bound(format!("group.consumer.min.{part}")).unwrap_or(i64::MIN);
+        let most = bound(format!("group.consumer.max.{part}")).unwrap_or(i64::MAX);
+        if !(least..=most).contains(&number(&name)) {
+            return Err(SettingsError::OutOfRange { name, least, most });
         }
     }
     let (session, heartbeat) = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms");
     if number(session) <= number(heartbeat) {
-        return related(session, "greater than", heartbeat.to_owned());
+        return Err(SettingsError::NotAbove { name: session, other: heartbeat });
     }
     Ok(())
 }
@@ -180,7 +174,7 @@ mod tests {
         outcome.err().map(|error| error.to_string())
     }
 
-    /// The words are those of Kafka 4.3.1 to the same changes.
+    /// The words are those of Kafka 4.4 to the same changes.
     #[test]
     fn a_groups_settings_keep_to_the_brokers_bounds() {
         let (session, heartbeat) =
@@ -189,17 +183,11 @@ mod tests {
             (vec![(session, "50000")], None),
             (
                 vec![(session, "1")],
-                Some(
-                    "consumer.session.timeout.ms must be greater than or equal to \
-                 group.consumer.min.session.timeout.ms",
-                ),
+                Some("consumer.session.timeout.ms must be in the range 45000 to 60000 inclusive."),
             ),
             (
                 vec![(session, "90000")],
-                Some(
-                    "consumer.session.timeout.ms must be less than or equal to \
-                 group.consumer.max.session.timeout.ms",
-                ),
+                Some("consumer.session.timeout.ms must be in the range 45000 to 60000 inclusive."),
             ),
             (
                 vec![(session, "x")],
@@ -218,8 +206,7 @@ mod tests {
             (
                 vec![(heartbeat, "1")],
                 Some(
-                    "consumer.heartbeat.interval.ms must be greater than or equal to \
-                 group.consumer.min.heartbeat.interval.ms",
+                    "consumer.heartbeat.interval.ms must be in the range 5000 to 15000 inclusive.",
                 ),
             ),
             (vec![(heartbeat, "6000")], None),

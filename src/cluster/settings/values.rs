@@ -3,6 +3,8 @@
 use super::layers::Layers;
 use super::{broker_setting, list_items, topic_setting};
 use crate::cluster::metadata::Overrides;
+use crate::protocol::compression::Codec;
+use crate::protocol::recompression::Encoding;
 use std::str::FromStr;
 
 /// Whose time a record carries.
@@ -18,11 +20,8 @@ pub struct TopicSettings {
     pub cleanup_compact: bool,
     /// Neither of the two: everything is kept.
     pub cleanup_delete: bool,
-    /// Name of the codec batches are stored in; "producer" leaves them as they came.
-    pub compression_type: String,
-    pub compression_gzip_level: i32,
-    pub compression_lz4_level: i32,
-    pub compression_zstd_level: i32,
+    /// How batches are stored that came in another codec; nothing: as they came.
+    pub compression: Option<Encoding>,
     pub delete_retention_ms: i64,
     pub flush_messages: i64,
     pub flush_ms: i64,
@@ -55,10 +54,7 @@ impl TopicSettings {
         TopicSettings {
             cleanup_compact: list_items(&policy).any(|item| item == "compact"),
             cleanup_delete: list_items(&policy).any(|item| item == "delete"),
-            compression_type: reader.text("compression.type"),
-            compression_gzip_level: reader.value("compression.gzip.level"),
-            compression_lz4_level: reader.value("compression.lz4.level"),
-            compression_zstd_level: reader.value("compression.zstd.level"),
+            compression: reader.compression(),
             delete_retention_ms: reader.value("delete.retention.ms"),
             flush_messages: reader.value("flush.messages"),
             flush_ms: reader.value("flush.ms"),
@@ -108,6 +104,20 @@ impl TopicReader<'_> {
             text.parse().ok().expect("defaults pass their own checks")
         };
         self.text(name).trim().parse().unwrap_or_else(|_| default())
+    }
+
+    fn compression(&self) -> Option<Encoding> {
+        let codec = match self.text("compression.type").trim() {
+            "uncompressed" => Codec::None,
+            name => name.parse().ok()?, // "producer" is none
+        };
+        let level = match codec {
+            Codec::Gzip => self.value("compression.gzip.level"),
+            Codec::Lz4 => self.value("compression.lz4.level"),
+            Codec::Zstd => self.value("compression.zstd.level"),
+            Codec::None | Codec::Snappy => 0,
+        };
+        Some(Encoding { codec, level })
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -247,7 +257,7 @@ mod tests {
         assert_eq!(topic.retention_bytes, -1);
         assert_eq!(topic.segment_bytes, 1 << 30);
         assert_eq!(topic.max_message_bytes, 1_048_588);
-        assert_eq!(topic.compression_type, "producer");
+        assert_eq!(topic.compression, None);
         assert_eq!(topic.max_compaction_lag_ms, i64::MAX);
         assert!(topic.cleanup_delete && !topic.cleanup_compact);
         assert!(topic.flush_each_ack());
@@ -273,5 +283,29 @@ mod tests {
         assert!(topic.cleanup_compact && !topic.cleanup_delete && !topic.flush_each_ack());
         assert_eq!(topic.retention_ms, 7 * 24 * 3_600_000);
         assert_eq!(topic.message_timestamp_type, TimestampType::LogAppendTime);
+    }
+
+    /// Goal: each name of a codec is understood, with the level of that codec. Method: a topic on a
+    /// broker that sets levels.
+    #[test]
+    fn a_topics_codec_comes_with_its_level() {
+        let own = |pairs: &[(&str, &str)]| -> Overrides {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let fixed = own(&[("compression.gzip.level", "2"), ("compression.zstd.level", "-5")]);
+        for (name, codec, level) in [
+            ("uncompressed", Codec::None, 0),
+            ("gzip", Codec::Gzip, 2),
+            ("snappy", Codec::Snappy, 0),
+            ("lz4", Codec::Lz4, 12),
+            ("zstd", Codec::Zstd, -5),
+        ] {
+            let overrides = own(&[("compression.type", name), ("compression.lz4.level", "12")]);
+            let topic = TopicSettings::resolve(&overrides, &Layers::of_file(&fixed));
+            assert_eq!(topic.compression, Some(Encoding { codec, level }), "{name}");
+        }
+        let producer = own(&[("compression.type", "producer")]);
+        let topic = TopicSettings::resolve(&producer, &Layers::of_file(&fixed));
+        assert_eq!(topic.compression, None);
     }
 }

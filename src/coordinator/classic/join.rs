@@ -87,7 +87,7 @@ impl Classic {
                 self.add(call, request, member_id, protocols, turn);
             }
         } else if call.version >= MEMBER_ID_REQUIRED_FROM {
-            let deadline_ms = turn.now_ms + i64::from(request.session_timeout_ms);
+            let deadline_ms = turn.now.steady_ms + i64::from(request.session_timeout_ms);
             self.soonest_ms = self.soonest_ms.min(deadline_ms);
             self.pending.insert(member_id.clone(), deadline_ms);
             let reply = JoinReply::failed(&member_id, ErrorCode::MemberIdRequired);
@@ -131,7 +131,7 @@ impl Classic {
         if answer_again {
             let reply = self.join_reply(member_id);
             turn.effects.replies.push((call.reply, Reply::JoinGroup(reply)));
-            self.touch(member_id, turn.now_ms);
+            self.touch(member_id, turn.now.steady_ms);
             return Ok(());
         }
         self.update(call, request, member_id, protocols, turn);
@@ -154,7 +154,7 @@ impl Classic {
         if let Some(JoinPhase { initial: Some(initial), .. }) = &mut self.joins {
             initial.new_member = true;
         }
-        let session_deadline_ms = turn.now_ms + NEW_MEMBER_TIMEOUT_MS;
+        let session_deadline_ms = turn.now.steady_ms + NEW_MEMBER_TIMEOUT_MS;
         self.soonest_ms = self.soonest_ms.min(session_deadline_ms);
         self.insert(Member {
             id: member_id,
@@ -213,7 +213,7 @@ impl Classic {
         let leader_before = self.leader.clone().unwrap_or_default();
         self.rename(old_id, &new_id, turn);
         self.update(call, request, &new_id, protocols, turn);
-        self.touch(&new_id, turn.now_ms);
+        self.touch(&new_id, turn.now.steady_ms);
         if self.state == State::Stable && self.choose_protocol() == self.protocol {
             let leads = self.leader.as_deref() == Some(&new_id);
             let skips = call.version >= SKIP_ASSIGNMENT_FROM;

@@ -131,11 +131,11 @@ pub(super) struct Classic {
 }
 
 impl Classic {
-    pub(super) fn new(id: Arc<str>, now_ms: i64) -> Classic {
+    pub(super) fn new(id: Arc<str>, unix_ms: i64) -> Classic {
         Classic {
             id,
             state: State::Empty,
-            state_since_ms: now_ms,
+            state_since_ms: unix_ms,
             generation: 0,
             protocol_type: None,
             protocol: None,
@@ -201,13 +201,13 @@ impl Classic {
         turn: &mut Turn<'_>,
     ) -> Classic {
         assert!(!members.is_empty(), "a group without members stays what it is");
-        let mut group = Classic::new(id, turn.now_ms);
+        let mut group = Classic::new(id, turn.now.unix_ms);
         group.generation = generation;
         group.protocol_type = Some(CONSUMER.to_owned());
         for member in members {
             let member_id = member.id.clone();
             group.insert(member);
-            group.touch(&member_id, turn.now_ms);
+            group.touch(&member_id, turn.now.steady_ms);
         }
         group.protocol = group.choose_protocol();
         group.state = State::Stable;
@@ -234,7 +234,7 @@ impl Classic {
     pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for id in ids {
-            self.touch(&id, turn.now_ms);
+            self.touch(&id, turn.now.steady_ms);
         }
         if self.members.len() > turn.settings.members_count_max {
             self.prepare_rebalance(turn); // as Kafka: lets members commit and some stay out
@@ -468,9 +468,9 @@ impl Classic {
         }
     }
 
-    fn enter(&mut self, state: State, now_ms: i64) {
+    fn enter(&mut self, state: State, unix_ms: i64) {
         self.state = state;
-        self.state_since_ms = now_ms;
+        self.state_since_ms = unix_ms;
     }
 
     /// Ends every verb. Walks are debug only.

@@ -32,8 +32,8 @@ impl Classic {
         } else {
             (timeout_ms, None)
         };
-        self.enter(State::PreparingRebalance, turn.now_ms);
-        self.wait_for_joins(JoinPhase { deadline_ms: turn.now_ms + wait_ms, initial });
+        self.enter(State::PreparingRebalance, turn.now.unix_ms);
+        self.wait_for_joins(JoinPhase { deadline_ms: turn.now.steady_ms + wait_ms, initial });
         if wait_ms == 0 && initial.is_some() {
             self.complete_joins(turn);
         } else {
@@ -53,7 +53,7 @@ impl Classic {
 
     /// Who waits for an assignment gets `error` and no member keeps one.
     fn drop_assignments(&mut self, error: ErrorCode, turn: &mut Turn<'_>) {
-        let now_ms = turn.now_ms;
+        let now_ms = turn.now.steady_ms;
         for member in self.members.values_mut() {
             member.assignment.clear();
             if member.waiting_sync.is_some() {
@@ -85,7 +85,7 @@ impl Classic {
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
             // Only absent static members are left: they get the timeout once more.
-            let deadline_ms = turn.now_ms + self.rebalance_timeout_ms().max(1);
+            let deadline_ms = turn.now.steady_ms + self.rebalance_timeout_ms().max(1);
             self.wait_for_joins(JoinPhase { deadline_ms, initial: None });
             return;
         }
@@ -96,12 +96,12 @@ impl Classic {
         if self.members.is_empty() {
             self.leader = None;
             self.read_subscriptions();
-            self.enter(State::Empty, turn.now_ms);
+            self.enter(State::Empty, turn.now.unix_ms);
             self.append_record(turn);
             return;
         }
         self.read_subscriptions();
-        self.enter(State::CompletingRebalance, turn.now_ms);
+        self.enter(State::CompletingRebalance, turn.now.unix_ms);
         self.answer_joins(turn);
     }
 
@@ -116,10 +116,10 @@ impl Classic {
                 let reply = crate::coordinator::replies::Reply::JoinGroup(reply);
                 turn.effects.replies.push((waiting, reply));
             }
-            self.touch(id, turn.now_ms);
+            self.touch(id, turn.now.steady_ms);
             self.pending_sync.insert(id.clone());
         }
-        self.sync_deadline_ms = turn.now_ms + self.rebalance_timeout_ms();
+        self.sync_deadline_ms = turn.now.steady_ms + self.rebalance_timeout_ms();
         self.soonest_ms = self.soonest_ms.min(self.sync_deadline_ms);
     }
 
@@ -156,7 +156,7 @@ impl Classic {
 
     fn expire_pending(&mut self, turn: &mut Turn<'_>) {
         let count = self.pending.len();
-        self.pending.retain(|_, deadline_ms| *deadline_ms > turn.now_ms);
+        self.pending.retain(|_, deadline_ms| *deadline_ms > turn.now.steady_ms);
         if self.pending.len() < count {
             self.complete_if_all_joined(turn);
         }
@@ -164,7 +164,7 @@ impl Classic {
 
     fn expire_sessions(&mut self, turn: &mut Turn<'_>) {
         let silent = |member: &&super::Member| {
-            member.session_runs() && member.session_deadline_ms <= turn.now_ms
+            member.session_runs() && member.session_deadline_ms <= turn.now.steady_ms
         };
         let gone: Vec<String> =
             self.members.values().filter(silent).map(|member| member.id.clone()).collect();
@@ -180,7 +180,7 @@ impl Classic {
 
     fn expire_joins(&mut self, turn: &mut Turn<'_>) {
         let Some(phase) = self.joins else { return };
-        if phase.deadline_ms > turn.now_ms {
+        if phase.deadline_ms > turn.now.steady_ms {
             return;
         }
         match phase.initial {
@@ -189,7 +189,10 @@ impl Classic {
                 let delay_ms = delay_ms.min(remaining_ms);
                 let remaining_ms = remaining_ms - delay_ms;
                 let initial = Some(InitialDelay { remaining_ms, new_member: false });
-                self.wait_for_joins(JoinPhase { deadline_ms: turn.now_ms + delay_ms, initial });
+                self.wait_for_joins(JoinPhase {
+                    deadline_ms: turn.now.steady_ms + delay_ms,
+                    initial,
+                });
             }
             _ => self.complete_joins(turn),
         }
@@ -197,7 +200,7 @@ impl Classic {
 
     /// Members that joined and did not sync in time are out (KAFKA-13435).
     fn expire_syncs(&mut self, turn: &mut Turn<'_>) {
-        if self.sync_deadline_ms > turn.now_ms {
+        if self.sync_deadline_ms > turn.now.steady_ms {
             return;
         }
         self.sync_deadline_ms = i64::MAX;

@@ -45,7 +45,7 @@ impl Classic {
                 let reply = self.sync_reply(&self.members[member_id].assignment);
                 turn.effects.replies.push((call.reply, Reply::SyncGroup(reply)));
                 self.synced(member_id);
-                self.touch(member_id, turn.now_ms);
+                self.touch(member_id, turn.now.steady_ms);
             }
         }
         self.check();
@@ -90,7 +90,7 @@ impl Classic {
             let own = assigned.get(member.id.as_str()).copied();
             member.assignment = own.unwrap_or_default().to_vec();
         }
-        self.enter(State::Stable, turn.now_ms);
+        self.enter(State::Stable, turn.now.unix_ms);
         self.append_record(turn);
         let waiting: Vec<String> = self
             .members
@@ -102,7 +102,7 @@ impl Classic {
             let reply = self.sync_reply(&self.members[&member_id].assignment);
             let member = self.members.get_mut(&member_id).expect("listed above");
             super::answer_sync(member, reply, turn);
-            self.touch(&member_id, turn.now_ms);
+            self.touch(&member_id, turn.now.steady_ms);
         }
     }
 

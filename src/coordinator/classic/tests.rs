@@ -322,3 +322,21 @@ fn a_settled_group_survives_a_crash() {
     sim.pass(10_000);
     assert_eq!(state(&mut sim), "Empty");
 }
+
+/// Goal: a clock that somebody sets ends no session and keeps none alive; offsets age by it all the
+/// same. Method: the wall clock goes a day ahead, then back, between heartbeats.
+#[test]
+fn a_clock_that_is_set_ends_no_session() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let mut sim = Sim::prompt();
+    let member = sim.settled();
+    for ahead_ms in [DAY_MS, -DAY_MS, 365 * DAY_MS] {
+        sim.unix_ahead_ms += ahead_ms;
+        sim.pass(6_000);
+        assert_eq!(sim.heartbeat(&member, 1), ErrorCode::None, "the session is 10 s long");
+    }
+    sim.unix_ahead_ms -= 365 * DAY_MS;
+    sim.pass(10_000);
+    assert_eq!(sim.heartbeat(&member, 1), ErrorCode::UnknownMemberId);
+    assert_eq!(state(&mut sim), "Empty");
+}

@@ -148,7 +148,7 @@ impl Consumer {
             return;
         }
         let timeout_ms = i64::from(member.rebalance_timeout_ms.max(0));
-        member.rebalance_deadline_ms = turn.now_ms + timeout_ms;
+        member.rebalance_deadline_ms = turn.now.steady_ms + timeout_ms;
         self.soonest_ms = self.soonest_ms.min(member.rebalance_deadline_ms);
     }
 

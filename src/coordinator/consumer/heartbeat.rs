@@ -325,7 +325,7 @@ impl Consumer {
             Some(classic) => classic.session_timeout_ms,
             None => turn.settings.consumer_session_timeout_ms,
         };
-        member.session_deadline_ms = turn.now_ms + i64::from(timeout_ms);
+        member.session_deadline_ms = turn.now.steady_ms + i64::from(timeout_ms);
         self.soonest_ms = self.soonest_ms.min(member.session_deadline_ms);
     }
 

@@ -329,7 +329,7 @@ impl Consumer {
     fn write_target_epoch(&self, turn: &mut Turn<'_>) {
         let value = ConsumerGroupTargetAssignmentMetadataValue {
             assignment_epoch: self.target_epoch,
-            assignment_timestamp: turn.now_ms,
+            assignment_timestamp: turn.now.unix_ms,
         };
         turn.effects.records.push(records::target(&self.id, Some(&value)));
     }
@@ -488,7 +488,7 @@ impl Consumer {
             }
             if member.state == MemberState::UnrevokedPartitions && member.classic.is_none() {
                 let timeout_ms = i64::from(member.rebalance_timeout_ms.max(0));
-                member.rebalance_deadline_ms = turn.now_ms + timeout_ms;
+                member.rebalance_deadline_ms = turn.now.steady_ms + timeout_ms;
                 self.soonest_ms = self.soonest_ms.min(member.rebalance_deadline_ms);
             }
             self.members.insert(id.clone(), member);

@@ -44,7 +44,7 @@ impl Consumer {
         next.rebalance_deadline_ms = i64::MAX;
         if next.classic.is_none() && next.state == MemberState::UnrevokedPartitions {
             let timeout_ms = i64::from(next.rebalance_timeout_ms.max(0));
-            next.rebalance_deadline_ms = turn.now_ms + timeout_ms;
+            next.rebalance_deadline_ms = turn.now.steady_ms + timeout_ms;
             self.soonest_ms = self.soonest_ms.min(next.rebalance_deadline_ms);
         }
         self.write_current(&next, turn);

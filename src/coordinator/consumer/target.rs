@@ -115,7 +115,7 @@ impl Consumer {
             let names = turn.topics.names().filter(|name| compiled.is_match(name));
             let topics: BTreeSet<String> = names.map(str::to_owned).collect();
             let changed = before.is_none_or(|resolved| resolved.topics != topics);
-            let resolved = Resolved { topics, version, at_ms: turn.now_ms };
+            let resolved = Resolved { topics, version, at_ms: turn.now.unix_ms };
             if changed {
                 self.write_regex(&regex, &resolved, turn);
             }

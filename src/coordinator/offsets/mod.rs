@@ -13,7 +13,7 @@ use super::records::{self, OffsetCommitKey, OffsetCommitValue};
 use super::replies::{
     FetchedOffset, OffsetCommitReply, OffsetDeleteReply, OffsetFetchReply, Reply, TopicReply,
 };
-use super::{Call, Coordinator, Effects, TopicsView, Turn};
+use super::{Call, Coordinator, Effects, Moment, TopicsView, Turn};
 use crate::base::ids::TopicId;
 use crate::base::limits;
 use crate::protocol::error::ErrorCode;
@@ -139,7 +139,7 @@ impl Group {
         if group.state == State::CompletingRebalance {
             return Err(ErrorCode::RebalanceInProgress);
         }
-        group.touch(member_id, call.now_ms);
+        group.touch(member_id, call.now.steady_ms);
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Group {
     ) -> OffsetCommitReply {
         let expire_ms = match request.retention_time_ms {
             ..0 => -1,
-            retention_ms => call.now_ms.saturating_add(retention_ms),
+            retention_ms => call.now.unix_ms.saturating_add(retention_ms),
         };
         let topics = request.topics.iter().map(|topic| {
             let known = call.topics.topic(topic.name);
@@ -170,7 +170,7 @@ impl Group {
                     ErrorCode::InvalidCommitOffsetSize
                 } else {
                     let topic_id = known.map_or(topic.topic_id, |known| known.id);
-                    let committed = committed(asked, topic_id, call.now_ms, expire_ms);
+                    let committed = committed(asked, topic_id, call.now.unix_ms, expire_ms);
                     self.append_commit(topic, asked.partition_index, committed, effects);
                     ErrorCode::None
                 };
@@ -248,7 +248,7 @@ impl Group {
 
     /// Takes out the offsets that nobody needs any more; then the group, if it is nothing without.
     fn expire(&mut self, retention_ms: i64, turn: &mut Turn<'_>) {
-        let now_ms = turn.now_ms;
+        let now_ms = turn.now.unix_ms; // offsets age over restarts
         if let Some(since_ms) = self.retention_since_ms() {
             let mut offsets = std::mem::take(&mut self.offsets);
             offsets.remove_where(&self.id, &mut turn.effects, |topic, committed| {
@@ -312,7 +312,7 @@ impl Coordinator {
             if request.generation_id_or_member_epoch >= 0 {
                 return Err(ErrorCode::IllegalGeneration);
             }
-            self.create_group(request.group_id, call.now_ms)?;
+            self.create_group(request.group_id, call.now.unix_ms)?;
         }
         let metadata_max = self.settings.offset_metadata_max;
         let committed = self.on_call(call, request.group_id, effects, |group, turn| {
@@ -359,7 +359,7 @@ impl Coordinator {
     }
 
     /// A topic is gone: so are its offsets, in every group.
-    pub fn topic_deleted(&mut self, topic: &str, now_ms: i64, topics: &dyn TopicsView) -> Effects {
+    pub fn topic_deleted(&mut self, topic: &str, now: Moment, topics: &dyn TopicsView) -> Effects {
         let mut effects = Effects::default();
         let ids: Vec<Arc<str>> = self
             .groups
@@ -368,7 +368,7 @@ impl Coordinator {
             .map(|group| group.id.clone())
             .collect();
         for id in ids {
-            self.on_group(&id, now_ms, topics, &mut effects, |group, turn| {
+            self.on_group(&id, now, topics, &mut effects, |group, turn| {
                 let group_id = group.id.clone();
                 let ends = |name: &str, _: &Committed| name == topic;
                 group.offsets.remove_where(&group_id, &mut turn.effects, ends);
@@ -380,7 +380,7 @@ impl Coordinator {
     /// Looks through the groups for expired offsets, a bounded number of them at once.
     pub(super) fn sweep_offsets(
         &mut self,
-        now_ms: i64,
+        now: Moment,
         topics: &dyn TopicsView,
         effects: &mut Effects,
     ) {
@@ -389,16 +389,16 @@ impl Coordinator {
             let from = self.sweep_from.take().map_or(Bound::Unbounded, Bound::Excluded);
             let next = self.groups.range::<Arc<str>, _>((from, Bound::Unbounded)).next();
             let Some(id) = next.map(|(id, _)| id.clone()) else { break };
-            self.on_group(&id, now_ms, topics, effects, |group, turn| {
+            self.on_group(&id, now, topics, effects, |group, turn| {
                 group.expire(retention_ms, turn);
             });
             self.sweep_from = Some(id);
             if effects.records.len() >= SWEEP_RECORDS_MAX {
-                self.sweep_ms = now_ms + 1;
+                self.sweep_ms = now.steady_ms + 1;
                 return;
             }
         }
-        self.sweep_ms = now_ms + self.settings.offsets_check_interval_ms;
+        self.sweep_ms = now.steady_ms + self.settings.offsets_check_interval_ms;
     }
 }
 

@@ -195,7 +195,7 @@ fn offsets_go_with_their_topic() {
     let mut sim = Sim::prompt();
     commit(&mut sim, &one("t", 0, 1));
     commit(&mut sim, &one("u", 0, 1));
-    let effects = sim.coordinator.topic_deleted("t", sim.now_ms, &sim.topics);
+    let effects = sim.coordinator.topic_deleted("t", sim.now(), &sim.topics);
     sim.take(effects);
     sim.crash(usize::MAX);
     assert_eq!((offset_of(&mut sim, "t", 0), offset_of(&mut sim, "u", 0)), (-1, 1));

@@ -5,6 +5,8 @@
 mod table;
 
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;
@@ -91,6 +93,8 @@ pairs! {
         => describe_configs::DescribeConfigsResponse<'r>;
     AlterConfigs: alter_configs::AlterConfigsRequest<'a>
         => alter_configs::AlterConfigsResponse<'r>;
+    AlterReplicaLogDirs: alter_replica_log_dirs::AlterReplicaLogDirsRequest<'a>
+        => alter_replica_log_dirs::AlterReplicaLogDirsResponse<'r>;
     DescribeLogDirs: describe_log_dirs::DescribeLogDirsRequest<'a>
         => describe_log_dirs::DescribeLogDirsResponse<'r>;
     CreatePartitions: create_partitions::CreatePartitionsRequest<'a>
@@ -101,6 +105,9 @@ pairs! {
         => elect_leaders::ElectLeadersResponse<'r>;
     IncrementalAlterConfigs: incremental_alter_configs::IncrementalAlterConfigsRequest<'a>
         => incremental_alter_configs::IncrementalAlterConfigsResponse<'r>;
+    AlterPartitionReassignments:
+        alter_partition_reassignments::AlterPartitionReassignmentsRequest<'a>
+        => alter_partition_reassignments::AlterPartitionReassignmentsResponse<'r>;
     ListPartitionReassignments: list_partition_reassignments::ListPartitionReassignmentsRequest<'a>
         => list_partition_reassignments::ListPartitionReassignmentsResponse<'r>;
     OffsetDelete: offset_delete::OffsetDeleteRequest<'a>

@@ -23,9 +23,15 @@ pub(super) struct Feature {
     pub(super) finalized: i16,
 }
 
-/// `group.version` 1 is the consumer group protocol (KIP-848).
-pub(super) const FEATURES: &[Feature] =
-    &[Feature { name: "group.version", supported: (0, 1), finalized: 1 }];
+/// Kafka's name of the level that all of its metadata's formats hang on.
+pub(super) const METADATA_VERSION: &str = "metadata.version";
+
+/// `group.version` 1 is the consumer group protocol (KIP-848). The `metadata.version` is that of
+/// Kafka 4.4: tools tell by it what a cluster can do. Ours has no formats of Kafka's to hang on it.
+pub(super) const FEATURES: &[Feature] = &[
+    Feature { name: "group.version", supported: (0, 1), finalized: 1 },
+    Feature { name: METADATA_VERSION, supported: (7, 33), finalized: 33 },
+];
 
 /// Answers a request of any version: one not known gets a version 0 body that says so.
 pub fn handle(request: &Request) -> Result<Encoded, Refused> {

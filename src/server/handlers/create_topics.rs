@@ -92,16 +92,12 @@ fn describe_all<'a>(request: &Request, results: &Results<'a>) -> HashMap<&'a str
 }
 
 fn rows_of(described: &[Described]) -> Vec<CreatableTopicConfigs<'_>> {
-    let row = |setting: &Described| (setting.name, setting.read_only, setting.source.number());
-    let rows = described.iter().map(|setting| {
-        let (name, read_only, config_source) = row(setting);
-        CreatableTopicConfigs {
-            name,
-            value: setting.value.as_deref(),
-            read_only,
-            config_source,
-            is_sensitive: setting.sensitive,
-        }
+    let rows = described.iter().map(|setting| CreatableTopicConfigs {
+        name: &setting.name,
+        value: setting.value.as_deref(),
+        read_only: setting.read_only,
+        config_source: setting.source.number(),
+        is_sensitive: setting.sensitive,
     });
     rows.collect()
 }

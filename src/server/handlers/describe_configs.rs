@@ -30,8 +30,9 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
             Err((code, text)) => (*code, Some(text.as_str()), &[][..]),
         };
         let keys = asked.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
-        let wanted =
-            described.iter().filter(|setting| keys.is_none_or(|keys| keys.contains(&setting.name)));
+        let wanted = described
+            .iter()
+            .filter(|setting| keys.is_none_or(|keys| keys.contains(&&*setting.name)));
         DescribeConfigsResult {
             error_code,
             error_message,
@@ -98,14 +99,14 @@ fn row_of<'a>(
 ) -> DescribeConfigsResourceResult<'a> {
     let synonyms = setting.synonyms.iter().filter(|_| body.include_synonyms);
     DescribeConfigsResourceResult {
-        name: setting.name,
+        name: &setting.name,
         value: if setting.sensitive { None } else { setting.value.as_deref() },
         read_only: setting.read_only,
         config_source: setting.source.number(),
         is_sensitive: setting.sensitive,
         synonyms: synonyms
             .map(|synonym| DescribeConfigsSynonym {
-                name: synonym.name,
+                name: &synonym.name,
                 value: if setting.sensitive { None } else { Some(&synonym.value) },
                 source: synonym.source.number(),
             })

@@ -10,8 +10,9 @@ use crate::protocol::messages::describe_log_dirs::{
 use crate::protocol::wire::Encoded;
 use crate::server::dispatch::{Refused, Request};
 use crate::shard::mailbox::LogSize;
+use crate::shard::state::Shard;
 use std::collections::{BTreeMap, HashSet};
-use std::path;
+use std::path::{self, PathBuf};
 
 /// What Kafka says where a size is not known.
 const UNKNOWN_BYTES: i64 = -1;
@@ -23,7 +24,7 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
     let image = shard.image();
     let asked = body.topics.as_deref().map(|topics| partitions_of(&image, topics));
     let sizes = shard.log_sizes(asked).await;
-    let dir = path::absolute(&shard.node.data_dir).unwrap_or(shard.node.data_dir.clone());
+    let dir = log_dir(shard);
     let (total_bytes, usable_bytes) = match shard.io.disk_space(&dir).await {
         Ok(space) => (in_bytes(space.total_bytes), in_bytes(space.usable_bytes)),
         Err(error) => {
@@ -45,6 +46,11 @@ pub async fn handle(request: &Request) -> Result<Encoded, Refused> {
         error_code: ErrorCode::None,
         results: vec![result],
     }))
+}
+
+/// The one directory, as clients are told it.
+pub(super) fn log_dir(shard: &Shard) -> PathBuf {
+    path::absolute(&shard.node.data_dir).unwrap_or(shard.node.data_dir.clone())
 }
 
 /// The partitions of `asked` that exist.

@@ -1,6 +1,8 @@
 //! One file a request: Kafka's behaviour, codes and words. Everything below knows no error codes.
 
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;

@@ -1,6 +1,6 @@
 //! UpdateFeatures: every feature is in force at its highest level, and stays there.
 
-use super::api_versions::FEATURES;
+use super::api_versions::{FEATURES, Feature, METADATA_VERSION};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::messages::update_features::{
     FeatureUpdateKey, UpdatableFeatureResult, UpdateFeaturesRequest, UpdateFeaturesResponse,
@@ -26,9 +26,7 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
     let refusal = body.feature_updates.iter().find_map(|update| {
         let reason = refusal_of(update, kind_of(update), node_id)?;
         Some(format!(
-            "The update failed for all features since the following feature had an error: Invalid \
-             update version {} for feature {}. {reason}",
-            update.max_version_level, update.feature
+            "The update failed for all features since the following feature had an error: {reason}"
         ))
     });
     let with_results = refusal.is_none() && request.version <= RESULTS_TO_VERSION;
@@ -52,13 +50,36 @@ pub fn handle(request: &Request) -> Result<Encoded, Refused> {
 /// Why a feature cannot be brought to a level, in Kafka's words; nothing where it is there.
 fn refusal_of(update: &FeatureUpdateKey<'_>, kind: i8, node_id: i32) -> Option<String> {
     let level = update.max_version_level;
+    let feature = FEATURES.iter().find(|feature| feature.name == update.feature);
+    if let Some(feature) = feature
+        && feature.name == METADATA_VERSION
+        && (feature.supported.0..feature.finalized).contains(&level)
+        && let SAFE_DOWNGRADE | UNSAFE_DOWNGRADE = kind
+    {
+        let reason = match kind {
+            SAFE_DOWNGRADE => {
+                "Refusing to perform the requested downgrade because it might delete metadata \
+                 information."
+            }
+            _ => "Unsafe metadata downgrade is not supported in this version.",
+        };
+        return Some(format!(
+            "Unsupported metadata.version downgrade from {} to {level}. {reason}",
+            feature.finalized
+        ));
+    }
+    let reason = fault_of(level, kind, feature, node_id)?;
+    Some(format!("Invalid update version {level} for feature {}. {reason}", update.feature))
+}
+
+fn fault_of(level: i16, kind: i8, feature: Option<&Feature>, node_id: i32) -> Option<String> {
     if !(UPGRADE..=UNSAFE_DOWNGRADE).contains(&kind) {
         return Some("The controller does not support the given upgrade type.".to_owned());
     }
     if level < 0 {
         return Some("A feature version cannot be less than 0.".to_owned());
     }
-    let Some(feature) = FEATURES.iter().find(|feature| feature.name == update.feature) else {
+    let Some(feature) = feature else {
         return Some(format!("Local controller {node_id} does not support this feature."));
     };
     let (first, last) = feature.supported;

@@ -134,10 +134,11 @@ async fn one_life(io: &Io, models: Models, random: &mut fastrand::Rng, load: Rc<
 }
 
 /// Goal: no crash loses what was acknowledged. Method: random load, schedule, moment and crash, by
-/// seed.
+/// seed. Of the last two, one tore the end of a segment whose successor was flushed, and one kept
+/// only the second block of a head.
 #[test]
 fn a_crash_at_any_moment_loses_nothing_acknowledged() {
-    for seed in 0..60 {
+    for seed in (0..100).chain([411, 969]) {
         many_lives(seed, seed % 3 != 0, false);
     }
 }

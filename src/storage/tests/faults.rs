@@ -41,6 +41,43 @@ fn a_torn_tail_is_cut_at_every_512_bytes() {
     }
 }
 
+/// Goal: files go only once the disk knows that the log starts behind them. Method: fail the
+/// checkpoint of a retention; look at the files, crash, try again.
+#[test]
+fn a_checkpoint_that_fails_keeps_old_segments() {
+    for crashes in [false, true] {
+        sim::run(5, |io, disk| async move {
+            let config = LogConfig { retention_bytes: 100_000, retention_ms: -1, ..small() };
+            let (mut log, _) = open(&io, &config).await;
+            for at in 0..60 {
+                put(&log, &batch(5_000, 1, 0, at)).await.unwrap();
+            }
+            io.sleep(Duration::from_secs(1)).await;
+            let first = segment::path_of(&dir(0), Offset(0), segment::LOG_SUFFIX);
+            let segments_count = log.segments_count();
+            disk.fail_next_write();
+            log.apply_retention(0).await.expect_err("the disk refused");
+            io.sleep(Duration::from_secs(1)).await;
+            assert!(disk.contents(&first).is_some(), "nothing goes");
+            assert_eq!(log.segments_count(), segments_count);
+            if crashes {
+                disk.crash(Crash::KeepAll);
+                (log, _) = open(&io, &config).await;
+                assert_eq!(log.start_offset(), Offset(0));
+                assert_eq!(read_from(&log, Offset(0), 9_999).await.unwrap().len(), 60);
+            }
+            let removed = log.apply_retention(0).await.expect("the disk is well again");
+            assert!(removed > 1, "{removed}");
+            assert_eq!(log.segments_count(), segments_count - removed);
+            io.sleep(Duration::from_secs(1)).await;
+            assert!(disk.contents(&first).is_none());
+            let start = log.start_offset();
+            let kept = read_from(&log, start, 9_999).await.unwrap();
+            assert_eq!(kept.len() as i64, 60 - start.0);
+        });
+    }
+}
+
 /// Goal: after a failed write or flush nothing is acknowledged, others go on, and reopening serves
 /// what is durable. Method: fail one; append to it and to another log; reopen.
 #[test]

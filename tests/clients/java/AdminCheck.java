@@ -1,4 +1,5 @@
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -23,6 +24,7 @@ import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.FeatureUpdate;
 import org.apache.kafka.clients.admin.FeatureUpdate.UpgradeType;
 import org.apache.kafka.clients.admin.ListConfigResourcesOptions;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.RecordsToDelete;
@@ -68,6 +70,7 @@ public final class AdminCheck {
         run("lists of a topic are appended to and subtracted from", check::topicLists);
         run("what is wrong with a change of settings is told", check::wrongChanges);
         run("only dynamic settings of brokers change", check::brokerValues);
+        run("settings of brokers without effect are kept", check::foreignValues);
         run("a broker's setting is in force at once, for topics too", check::brokerInForce);
         run("settings of groups", check::groups);
         run("settings of client metrics", check::clientMetrics);
@@ -78,6 +81,7 @@ public final class AdminCheck {
         run("unknown topics by name and id", check::unknownTopics);
         run("authorized operations without an authorizer", check::operations);
         run("elections that are not needed", check::elections);
+        run("reassignments and moves between directories", check::reassignments);
         run("features", check::features);
         run("the metadata quorum", check::quorum);
         run("log directories", check::logDirs);
@@ -231,6 +235,46 @@ public final class AdminCheck {
                 () -> show(Type.BROKER_LOGGER, ""), true);
     }
 
+    private void foreignValues() throws Exception {
+        String unknown = prefix + "no.such";
+        String sasl = "sasl.kerberos.min.time.before.relogin";
+        for (String name : List.of(broker, "")) {
+            for (String[] row : new String[][] {{unknown, "x"}, {"log.cleaner.threads", "1"}}) {
+                says(OK, () -> set(Type.BROKER, name, row[0], row[1]));
+                eventually(row[0] + " is there", () -> show(Type.BROKER, name).get(row[0]) != null);
+            }
+            var shown = show(Type.BROKER, name).get(unknown);
+            require(shown.isSensitive() && shown.isReadOnly(), "nobody's setting: " + shown);
+            equal(shown.type(), ConfigEntry.ConfigType.UNKNOWN, "its type");
+            equal(shown.value(), null, "its value is not shown");
+            equal(value(Type.BROKER, name, "log.cleaner.threads"), "1", "a setting of Kafka's");
+            says("InvalidRequestException: Invalid value x for configuration log.cleaner.threads: "
+                    + "Not a number of type INT",
+                    () -> set(Type.BROKER, name, "log.cleaner.threads", "x"));
+            says("InvalidRequestException: Cannot update these configs dynamically: "
+                    + "[early.start.listeners]",
+                    () -> set(Type.BROKER, name, "early.start.listeners", "x"));
+            says("InvalidRequestException: These security configs can be dynamically updated only "
+                    + "per-listener using the listener prefix: [ssl.keystore.location]",
+                    () -> set(Type.BROKER, name, "ssl.keystore.location", "/x"));
+            says("InvalidConfigurationException: Unknown config name: " + unknown,
+                    () -> alter(Type.BROKER, name, op(OpType.APPEND, unknown, "y")));
+            for (String gone : List.of(unknown, "log.cleaner.threads")) {
+                says(OK, () -> alter(Type.BROKER, name, op(OpType.DELETE, gone, "")));
+            }
+        }
+        for (String listener : List.of(sasl, "listener.name.plaintext.no.such")) {
+            says("InvalidRequestException: Cannot update these configs at default cluster level, "
+                    + "broker id must be specified: [" + listener + "]",
+                    () -> set(Type.BROKER, "", listener, "58000"));
+        }
+        says(OK, () -> set(Type.BROKER, broker, sasl, "58000"));
+        eventually("a setting of SASL", () -> "58000".equals(value(Type.BROKER, broker, sasl)));
+        equal(synonyms(show(Type.BROKER, broker).get(sasl)), List.of(
+                sasl + "=58000 DYNAMIC_BROKER_CONFIG", sasl + "=60000 DEFAULT_CONFIG"),
+                "its synonyms");
+    }
+
     private void brokerInForce() throws Exception {
         set(Type.BROKER, broker, "log.retention.ms", "111111111");
         set(Type.BROKER, "", "log.retention.ms", "222222222");
@@ -260,16 +304,15 @@ public final class AdminCheck {
         String session = "consumer.session.timeout.ms";
         String heartbeat = "consumer.heartbeat.interval.ms";
         says(OK, () -> set(Type.GROUP, group, session, "50000"));
-        says("InvalidConfigurationException: " + session + " must be greater than or equal to "
-                + "group.consumer.min.session.timeout.ms",
-                () -> set(Type.GROUP, group, session, "1"));
-        says("InvalidConfigurationException: " + session + " must be less than or equal to "
-                + "group.consumer.max.session.timeout.ms",
-                () -> set(Type.GROUP, group, session, "90000"));
+        for (String wrong : List.of("1", "90000")) {
+            says("InvalidConfigurationException: " + session
+                    + " must be in the range 45000 to 60000 inclusive.",
+                    () -> set(Type.GROUP, group, session, wrong));
+        }
         says("InvalidConfigurationException: Invalid value x for configuration " + session
                 + ": Not a number of type INT", () -> set(Type.GROUP, group, session, "x"));
-        says("InvalidConfigurationException: " + heartbeat + " must be less than or equal to "
-                + "group.consumer.max.heartbeat.interval.ms",
+        says("InvalidConfigurationException: " + heartbeat
+                + " must be in the range 5000 to 15000 inclusive.",
                 () -> set(Type.GROUP, group, heartbeat, "20000"));
         says(OK, () -> set(Type.GROUP, group, heartbeat, "6000"));
         says("InvalidConfigurationException: Unknown group config name: no.such",
@@ -445,6 +488,48 @@ public final class AdminCheck {
         equal(admin.listPartitionReassignments().reassignments().get(), Map.of(), "on the move");
     }
 
+    private void reassignments() throws Exception {
+        int id = Integer.parseInt(broker);
+        String assignment = "InvalidReplicaAssignmentException: The manual partition assignment "
+                + "includes ";
+        says(OK, () -> reassign(topic, 0, List.of(id)));
+        says(assignment + "broker 77, but no such broker is registered.",
+                () -> reassign(topic, 0, List.of(77)));
+        says(assignment + "the broker " + id + " more than once.",
+                () -> reassign(topic, 0, List.of(id, id)));
+        says("NoReassignmentInProgressException: No partition reassignment is in progress.",
+                () -> reassign(topic, 0, null));
+        String none = prefix + "none";
+        for (var to : Arrays.asList(List.of(id), null)) {
+            says("UnknownTopicOrPartitionException: Unable to find partition " + topic + ":99.",
+                    () -> reassign(topic, 99, to));
+            says("UnknownTopicOrPartitionException: Unable to find a topic named " + none + ".",
+                    () -> reassign(none, 0, to));
+        }
+        var dirs = admin.describeLogDirs(List.of(id)).allDescriptions().get().get(id);
+        String dir = dirs.keySet().iterator().next();
+        says(OK, () -> move(topic, 0, dir));
+        says("UnknownTopicOrPartitionException: ", () -> move(topic, 99, dir), true);
+        says("UnknownTopicOrPartitionException: ", () -> move(none, 0, dir), true);
+        for (String wrong : List.of("/no/such", "relative", "")) {
+            says("LogDirNotFoundException: ", () -> move(topic, 0, wrong), true);
+            says("LogDirNotFoundException: ", () -> move(none, 0, wrong), true);
+        }
+    }
+
+    private Object reassign(String name, int partition, List<Integer> to) throws Exception {
+        var wanted = Optional.ofNullable(to).map(NewPartitionReassignment::new);
+        admin.alterPartitionReassignments(Map.of(new TopicPartition(name, partition), wanted))
+                .all().get();
+        return OK;
+    }
+
+    private Object move(String name, int partition, String dir) throws Exception {
+        var replica = new TopicPartitionReplica(name, partition, Integer.parseInt(broker));
+        admin.alterReplicaLogDirs(Map.of(replica, dir)).all().get();
+        return OK;
+    }
+
     private void features() throws Exception {
         var known = admin.describeFeatures().featureMetadata().get();
         var group = known.finalizedFeatures().get("group.version");
@@ -459,6 +544,24 @@ public final class AdminCheck {
         says(failed + "1 for feature no.such. Local controller " + broker
                 + " does not support this feature.",
                 () -> update("no.such", 1, UpgradeType.UPGRADE));
+        var metadata = known.finalizedFeatures().get("metadata.version");
+        short level = metadata.maxVersionLevel();
+        short most = known.supportedFeatures().get("metadata.version").maxVersion();
+        equal(level, most, "the metadata's version is the highest");
+        says(OK, () -> update("metadata.version", level, UpgradeType.UPGRADE));
+        says(failed + "25 for feature metadata.version. Can't downgrade the version of this "
+                + "feature without setting the upgrade type to either safe or unsafe downgrade.",
+                () -> update("metadata.version", 25, UpgradeType.UPGRADE));
+        says(failed + "99 for feature metadata.version. Local controller " + broker
+                + " only supports versions 7-" + most,
+                () -> update("metadata.version", 99, UpgradeType.UPGRADE));
+        String unsupported = failed.replace("Invalid update version ", "Unsupported "
+                + "metadata.version downgrade from " + level + " to 25. ");
+        says(unsupported + "Refusing to perform the requested downgrade because it might delete "
+                + "metadata information.",
+                () -> update("metadata.version", 25, UpgradeType.SAFE_DOWNGRADE));
+        says(unsupported + "Unsafe metadata downgrade is not supported in this version.",
+                () -> update("metadata.version", 25, UpgradeType.UNSAFE_DOWNGRADE));
     }
 
     private Object update(String name, int level, UpgradeType type) throws Exception {

@@ -4,6 +4,7 @@ import importlib
 
 MODULES = [
     "start",
+    "bench_reports",
     "kcat",
     "kafka_tools",
     "kafka_clients",

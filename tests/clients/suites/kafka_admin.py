@@ -9,7 +9,6 @@ import maven
 from harness import CLIENTS, Suite, expect, run
 
 TOOLS = "org.apache.kafka.tools"
-CONFIG_TOOL = "kafka.admin.ConfigCommand"  # lies among the broker's jars
 
 
 class KafkaAdmin(Suite):
@@ -25,8 +24,8 @@ class KafkaAdmin(Suite):
         return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
                 class_path]
 
-    def tool(self, name, *arguments, class_path=None):
-        command = [*self.java(class_path or self.class_path), name]
+    def tool(self, name, *arguments):
+        command = [*self.java(self.class_path), name]
         return run([*command, "--bootstrap-server", self.broker.address, *arguments]).decode()
 
     def check_the_program(self):
@@ -76,11 +75,10 @@ class KafkaAdmin(Suite):
 
     def check_kafka_configs(self):
         if self.is_quick:
-            return  # its jars are those of a whole broker
-        broker_jars = maven.jars("broker")
+            return  # a dozen processes
 
         def configs(*arguments):
-            return self.tool(CONFIG_TOOL, *arguments, class_path=broker_jars)
+            return self.tool(f"{TOOLS}.ConfigCommand", *arguments)
 
         topic = self.topic("configs")
         self.tool(f"{TOOLS}.TopicCommand", "--create", "--topic", topic)

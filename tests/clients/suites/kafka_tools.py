@@ -103,8 +103,19 @@ class KafkaTools(Suite):
             expect(complaint not in said, f"the tool complains: {said[-1500:]}")
 
     def check_kafka_dump_log_reads_the_last_segment_after_a_clean_stop(self):
+        codecs = ["gzip", "zstd"]
+        for codec in codecs:
+            self.tool("TopicCommand", "--create", "--topic", self.topic(codec), "--config",
+                      f"compression.type={codec}")
+            self.produce_numbers(self.topic(codec), 1_000)
         self.broker.stop()
         self.compare_dump(self.segments(self.topic("dump")), DUMP_RECORDS_COUNT)
+        for codec in codecs:
+            segments = self.segments(self.topic(codec))
+            self.compare_dump(segments, 1_000)
+            said = self.tool("DumpLogSegments", "--files", segments[0], bootstrap=False)
+            found = set(re.findall(r"compresscodec: (\w+)", said))
+            expect_equal(found, {codec}, "codecs of what was sent uncompressed")
 
     def segments(self, topic):
         """The log files of the one topic that has many, wherever the broker keeps its partitions."""
