@@ -249,6 +249,33 @@ fn idle_connections_stay_beside_active_ones() {
     assert!(ended.stderr_has("500 connections are open"));
 }
 
+/// Goal: a rate that was not held is a failure, unless that is allowed; what was measured is told
+/// all the same. Method: a rate that no machine holds, without and with the flag.
+#[test]
+fn a_missed_rate_is_exit_code_1_unless_it_is_allowed() {
+    let node = Node::start("bench-missed-rate");
+    let json = node.path("missed.json");
+    let rate = ["produce", "--topic", "t", "--rate", "1000000000r", "--warmup", "0s"];
+    let run = ["--duration", "300ms", "--output", "json", "--json", &json];
+    let line = [&rate[..], &run, &SMALL].concat();
+    let allowed = [&line[..], &["--allow-missed-rate"]].concat();
+    for (line, code) in [(&line, 1), (&allowed, 0)] {
+        let ended = node.bench(line);
+        let said = ended.stderr();
+        assert_eq!(ended.0.status.code(), Some(code), "{said}");
+        let sentences: Vec<&str> = said.lines().filter(|line| !line.contains("WARNING")).collect();
+        assert_eq!(sentences.len(), usize::from(code == 1), "{said}");
+        assert!(sentences.iter().all(|line| line.contains("--allow-missed-rate")), "{said}");
+        assert!(said.contains("achieved only"), "it is told in any case: {said}");
+        let result = read_json(&json);
+        assert_eq!(result["asked"]["requests_per_second"], 1e9);
+        assert!(result["asked"]["achieved_share"].as_f64() < Some(0.99), "{result}");
+        let printed: Value = serde_json::from_slice(&ended.0.stdout).expect("it is JSON");
+        assert_eq!(printed["records"], result["records"]);
+        fs::remove_file(&json).expect("each run writes its own");
+    }
+}
+
 /// Goal: what goes wrong is one sentence and exit code 1. Method: each of the usual mistakes.
 #[test]
 fn mistakes_are_one_sentence_and_exit_code_1() {
