@@ -21,6 +21,7 @@ use ringmain::protocol::api::ApiKey;
 use crate::arguments::{GroupTargetArgs, HeartbeatArgs, RebalanceArgs};
 use crate::lane::place_thread;
 use crate::member::{Member, Plan, Protocol, Seat, Status, Tally, Versions};
+use crate::pace::{rest, stopped_at};
 use crate::process::{cpu_seconds, cpu_seconds_of};
 use crate::result::Latency;
 use crate::topic;
@@ -34,6 +35,9 @@ const MEMBERS_COUNT_MAX: u64 = 20_000;
 /// How often the seats are looked at while groups settle.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
+/// What a run ends with that was stopped too soon.
+const STOPPED_TOO_SOON: &str = "stopped before anything was measured";
+
 /// What a run of `groups heartbeat` found. Field names are part of the interface.
 #[derive(Serialize)]
 pub struct HeartbeatReport {
@@ -42,6 +46,8 @@ pub struct HeartbeatReport {
     pub groups: u32,
     pub members: u32,
     pub interval_seconds: f64,
+    /// Whether somebody stopped the run before its time.
+    pub ended_early: bool,
     /// From the first join until all groups had settled.
     pub join_seconds: f64,
     pub seconds: f64,
@@ -64,6 +70,8 @@ pub struct RebalanceReport {
     pub members: u32,
     pub partitions: i32,
     pub interval_seconds: f64,
+    /// Whether somebody stopped the run before its last round.
+    pub ended_early: bool,
     pub rounds: Vec<Round>,
     /// The worst round's.
     pub settle_seconds_max: f64,
@@ -102,7 +110,8 @@ struct Running {
 /// Runs `ringmain-bench groups heartbeat`.
 ///
 /// # Errors
-/// The groups cannot be set up, or the broker's process is not there.
+/// The groups cannot be set up, the broker's process is not there, or the run was stopped before
+/// it measured anything.
 pub fn heartbeat(args: &HeartbeatArgs) -> anyhow::Result<HeartbeatReport> {
     let members_count = u64::from(args.groups) * u64::from(args.members);
     ensure!(
@@ -121,9 +130,10 @@ pub fn heartbeat(args: &HeartbeatArgs) -> anyhow::Result<HeartbeatReport> {
             fleet.add(group, name, addresses[group], phase)?;
         }
     }
-    let measured = fleet.settle(names.len(), args.target.timeout).and_then(|()| {
+    let measured = fleet.settle(names.len(), args.target.timeout).and_then(|is_settled| {
         let join_seconds = began.elapsed().as_secs_f64();
-        std::thread::sleep(args.warmup);
+        ensure!(is_settled && rest(args.warmup), STOPPED_TOO_SOON);
+        eprintln!("all groups have settled after {join_seconds:.2} s, heartbeats are measured");
         measure_heartbeats(args, &fleet, join_seconds)
     });
     fleet.end();
@@ -139,7 +149,7 @@ fn measure_heartbeats(
     let broker = || args.target.broker_pid.map(cpu_seconds_of).transpose();
     let (client_before, broker_before, from) = (cpu_seconds(), broker()?, Instant::now());
     plan.is_measuring.store(true, Ordering::Relaxed);
-    std::thread::sleep(args.duration);
+    let ended_early = !rest(args.duration);
     plan.is_measuring.store(false, Ordering::Relaxed);
     let seconds = from.elapsed().as_secs_f64();
     let (client_after, broker_after) = (cpu_seconds(), broker()?);
@@ -155,6 +165,7 @@ fn measure_heartbeats(
         groups: args.groups,
         members: args.members,
         interval_seconds: fleet.interval_seconds(),
+        ended_early,
         join_seconds,
         seconds,
         heartbeats: tally.heartbeats_count,
@@ -170,7 +181,8 @@ fn measure_heartbeats(
 /// Runs `ringmain-bench groups rebalance`.
 ///
 /// # Errors
-/// The group cannot be set up or does not settle in time.
+/// The group cannot be set up or does not settle in time, or the run was stopped in its first
+/// round.
 pub fn rebalance(args: &RebalanceArgs) -> anyhow::Result<RebalanceReport> {
     let names = group_names(1);
     let (plan, addresses) =
@@ -182,6 +194,7 @@ pub fn rebalance(args: &RebalanceArgs) -> anyhow::Result<RebalanceReport> {
     let (protocol, partitions) = (name_of(fleet.plan.protocol), fleet.plan.partitions_count);
     fleet.end();
     let rounds = measured?;
+    ensure!(!rounds.is_empty(), STOPPED_TOO_SOON);
     let worst = |of: fn(&Round) -> f64| rounds.iter().map(of).fold(0.0, f64::max);
     Ok(RebalanceReport {
         command: "groups rebalance",
@@ -189,13 +202,15 @@ pub fn rebalance(args: &RebalanceArgs) -> anyhow::Result<RebalanceReport> {
         members: args.members,
         partitions,
         interval_seconds,
+        ended_early: rounds.len() < args.rounds as usize,
         settle_seconds_max: worst(|round| round.settle_seconds),
         intervals_max: is_consumer.then(|| worst(|round| round.intervals)),
         rounds,
     })
 }
 
-/// All but one member settle; then, a round each, the last one joins, and leaves again.
+/// All but one member settle; then, a round each, the last one joins, and leaves again. A round in
+/// which the run is stopped does not count.
 fn rebalance_rounds(
     args: &RebalanceArgs,
     fleet: &mut Fleet,
@@ -207,12 +222,16 @@ fn rebalance_rounds(
         fleet.add(0, name, address, f64::from(index) / f64::from(others_count))?;
     }
     let mut rounds = Vec::new();
-    for _ in 0..args.rounds {
-        fleet.settle(1, args.target.timeout)?;
+    for index in 0..args.rounds {
+        if !fleet.settle(1, args.target.timeout)? {
+            break;
+        }
         let before: Vec<u64> = fleet.statuses().map(|status| status.heartbeats_count).collect();
         let began = Instant::now();
         fleet.add(0, name, address, 1.0)?;
-        fleet.settle(1, args.target.timeout)?;
+        if !fleet.settle(1, args.target.timeout)? {
+            break;
+        }
         let statuses: Vec<Status> = fleet.statuses().collect();
         let latest = |of: fn(&Status) -> Option<Instant>| {
             statuses.iter().filter_map(of).max().unwrap_or(began)
@@ -222,6 +241,7 @@ fn rebalance_rounds(
         let sent = statuses.iter().zip(before.iter().chain([&0]));
         let heartbeats_max = sent.map(|(status, before)| status.heartbeats_count - before).max();
         let total_seconds = (settled_at - began).as_secs_f64();
+        eprintln!("round {} of {}: {total_seconds:.3} s in all", index + 1, args.rounds);
         rounds.push(Round {
             settle_seconds: (settled_at - joined_at).as_secs_f64(),
             total_seconds,
@@ -253,14 +273,17 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until every one of the groups has settled.
-    fn settle(&self, groups_count: usize, timeout: Duration) -> anyhow::Result<()> {
+    /// Waits until every one of the groups has settled; false when the program was stopped before.
+    fn settle(&self, groups_count: usize, timeout: Duration) -> anyhow::Result<bool> {
         let deadline = Instant::now() + timeout;
         loop {
             self.check_alive()?;
             let settled_count = self.settled_count(groups_count);
             if settled_count == groups_count {
-                return Ok(());
+                return Ok(true);
+            }
+            if stopped_at().is_some() {
+                return Ok(false);
             }
             if Instant::now() >= deadline {
                 bail!(
@@ -449,13 +472,23 @@ fn name_of(protocol: Protocol) -> String {
     }
 }
 
+/// What a report's first line says of a run that was stopped.
+fn early(ended_early: bool) -> &'static str {
+    if ended_early { ", stopped before its time" } else { "" }
+}
+
 impl HeartbeatReport {
     /// The report for people.
     pub fn text(&self) -> String {
         let latency = &self.latency_us;
         let mut text = format!(
-            "{}: {} groups of {} members, {} protocol, a heartbeat every {:.1} s\n",
-            self.command, self.groups, self.members, self.protocol, self.interval_seconds
+            "{}: {} groups of {} members, {} protocol, a heartbeat every {:.1} s{}\n",
+            self.command,
+            self.groups,
+            self.members,
+            self.protocol,
+            self.interval_seconds,
+            early(self.ended_early)
         );
         text += &format!(
             "  rate     {:.0} heartbeats/s over {:.1} s; all had joined after {:.1} s\n",
@@ -481,8 +514,13 @@ impl RebalanceReport {
     /// The report for people.
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{}: {} members over {} partitions, {} protocol, a heartbeat every {:.1} s",
-            self.command, self.members, self.partitions, self.protocol, self.interval_seconds
+            "{}: {} members over {} partitions, {} protocol, a heartbeat every {:.1} s{}",
+            self.command,
+            self.members,
+            self.partitions,
+            self.protocol,
+            self.interval_seconds,
+            early(self.ended_early)
         );
         for (index, round) in self.rounds.iter().enumerate() {
             text += &format!(

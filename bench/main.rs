@@ -93,12 +93,10 @@ fn main() -> ExitCode {
 }
 
 /// The first Ctrl-C ends the measurement, which is still reported; the second one ends everything.
-/// What has nothing to report by then just ends.
+/// What waits only has nothing to report and just ends.
 fn watch_signals(command: &Command) -> anyhow::Result<()> {
-    match command {
-        Command::Groups(GroupsCommand::Heartbeat(_) | GroupsCommand::Rebalance(_))
-        | Command::Ready(_) => return Ok(()),
-        _ => {}
+    if matches!(command, Command::Ready(_)) {
+        return Ok(());
     }
     signals::block()?;
     signals::on_stop(|_| {

@@ -23,6 +23,9 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// Pause before a connection that was lost is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often a sleep looks whether the program was stopped.
+const STOP_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// When somebody asked the whole program to stop.
 static STOPPED_AT: OnceLock<Instant> = OnceLock::new();
 
@@ -34,6 +37,19 @@ pub fn stop_all() -> bool {
 /// When `stop_all` was called.
 pub fn stopped_at() -> Option<Instant> {
     STOPPED_AT.get().copied()
+}
+
+/// Sleeps for `duration`; false when somebody stopped the program before or meanwhile.
+pub fn rest(duration: Duration) -> bool {
+    let deadline = Instant::now() + duration;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match stopped_at() {
+            Some(_) => return false,
+            None if left.is_zero() => return true,
+            None => std::thread::sleep(left.min(STOP_LOOK_INTERVAL)),
+        }
+    }
 }
 
 /// What bounds a run.

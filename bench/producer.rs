@@ -340,22 +340,22 @@ impl Producer {
             None => recorder.counts(now),
         };
         if is_measured {
-            self.record(recorder, now, intended);
+            self.record(recorder, now, intended, 1);
         }
         if let Some(stamps) = &self.stamps {
             stamps.acknowledged(self.batches_count);
         }
     }
 
-    /// Records what a request, or each of its records, has waited at `now`.
-    fn record(&self, recorder: &mut Recorder, now: Instant, intended: Instant) {
+    /// Records what `count` requests, or each of their records, have waited at `now`.
+    fn record(&self, recorder: &mut Recorder, now: Instant, intended: Instant, count: u64) {
         let waited = now.saturating_duration_since(intended);
         let Some(spread) = self.spread else {
-            recorder.latency(PUBLISH, now, waited, 1);
+            recorder.latency(PUBLISH, now, waited, count);
             return;
         };
         for age in spread.ages(waited, self.request_records as u32) {
-            recorder.latency(PUBLISH, now, age, 1);
+            recorder.latency(PUBLISH, now, age, count);
         }
     }
 
@@ -369,7 +369,7 @@ impl Producer {
             recorder.error(now, "unanswered when the connection was lost");
             let is_measured = session.pace.measured_from() <= sent.intended;
             if self.schedule.is_some() && is_measured {
-                self.record(recorder, now, sent.intended);
+                self.record(recorder, now, sent.intended, 1);
             }
         }
     }
@@ -380,12 +380,14 @@ impl Producer {
         let Some(schedule) = self.schedule.as_ref().filter(|_| !pace.is_spent()) else { return };
         let end = pace.end().min(Instant::now());
         let first = schedule.number_at(pace.began(), pace.measured_from());
-        for number in self.next_number.max(first).. {
-            let due = schedule.due(pace.began(), number);
-            if due >= end {
-                break;
-            }
-            self.record(recorder, end, due);
+        let past = schedule.number_at(pace.began(), end);
+        let mut number = self.next_number.max(first);
+        while number < past {
+            // Those of one microsecond have waited for the same time, as far as it is told; one by
+            // one, a rate far above what can be sent would take longer to count than to run.
+            let count = schedule.count_per_microsecond().min(past - number);
+            self.record(recorder, end, schedule.due(pace.began(), number), count);
+            number += count;
         }
     }
 }

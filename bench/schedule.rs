@@ -31,6 +31,11 @@ impl Schedule {
         began + self.first + Duration::from_nanos((number as f64 * self.interval_ns) as u64)
     }
 
+    /// How many requests are due within a microsecond, 1 at least.
+    pub fn count_per_microsecond(&self) -> u64 {
+        ((1e3 / self.interval_ns) as u64).max(1)
+    }
+
     /// The first request that is due at `at` or later.
     pub fn number_at(&self, began: Instant, at: Instant) -> u64 {
         let since = at.saturating_duration_since(began + self.first);
@@ -63,6 +68,13 @@ mod tests {
         for (index, at) in due.into_iter().enumerate() {
             assert_eq!(at - began, Duration::from_millis(index as u64));
         }
+    }
+
+    /// Goal: what lies within a microsecond is counted together. Method: rates below and above one.
+    #[test]
+    fn only_rates_above_one_a_microsecond_have_several_in_it() {
+        let count = |rate| Schedule::new(rate, 2, 0).count_per_microsecond();
+        assert_eq!([1.0, 2e6, 1e7, 1e9].map(count), [1, 1, 5, 500]);
     }
 
     #[test]

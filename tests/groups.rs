@@ -451,11 +451,17 @@ fn commit_until_killed(address: SocketAddr, at: usize, first: i64, acks: &Atomic
     (if acked < first { -1 } else { acked }, sent)
 }
 
+const REJOINING_US_MAX: u64 = 3_000;
+
 /// Goal: a rebalance that a kill -9 interrupts did not happen: the members go on where they were,
-/// and the next one succeeds. Method: kill while a join waits; the first member heartbeats, then
-/// both join.
+/// and the next one succeeds. Method: kill while a join waits or a little after the other member's,
+/// which ends the wait; the first member heartbeats and commits; at last both join. The seed is
+/// printed.
 #[test]
 fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut process = Process::new("kill-rebalance", KILLED_SETTINGS);
     let mut first = process.start();
     first.create("words", 1, &[]);
@@ -466,33 +472,44 @@ fn kill_9_in_the_middle_of_a_rebalance_leaves_the_group_as_it_was() {
     first.send_sync("g", &leader, 1, &[(&leader, b"all")]);
     assert_eq!(first.synced(), (ErrorCode::None, b"all".to_vec()));
     let who = Who { group_id: "g", member_id: &leader, generation: 1 };
-    assert_eq!(first.commit(&who, "words", 3), ErrorCode::None);
-    let mut second = process.client();
-    let follower = second.member_id("g");
-    second.send_join("g", &follower);
-    while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
-        thread::sleep(Duration::from_millis(1));
-    }
-    process.kill();
-    assert!(second.receive().is_err(), "nobody answered the join");
+    for round in 0..KILLS_COUNT {
+        assert_eq!(first.commit(&who, "words", round as i64), ErrorCode::None);
+        let mut second = process.client();
+        let follower = join_beside(&mut first, &leader, &mut second);
+        let ends_the_wait = round > 0;
+        if ends_the_wait {
+            first.send_join("g", &leader);
+            thread::sleep(Duration::from_micros(random.u64(0..REJOINING_US_MAX)));
+        }
+        process.kill();
+        let is_answered = second.receive().is_ok();
+        assert!(ends_the_wait || !is_answered, "nobody answered the join");
 
-    let mut first = process.start();
-    first.find_loaded("g");
-    assert_eq!(first.heartbeat("g", &leader, 1), ErrorCode::None);
-    assert_eq!(first.commit(&who, "words", 4), ErrorCode::None);
-    let mut second = process.client();
-    second.send_join("g", &follower);
-    let joined = second.joined();
-    assert_eq!(joined.code, ErrorCode::UnknownMemberId, "its id was given out before the crash");
-    let follower = second.member_id("g");
-    second.send_join("g", &follower);
-    while first.heartbeat("g", &leader, 1) != ErrorCode::RebalanceInProgress {
-        thread::sleep(Duration::from_millis(1));
+        first = process.start();
+        first.find_loaded("g");
+        assert_eq!(first.heartbeat("g", &leader, 1), ErrorCode::None, "seed {seed}, {round}");
+        assert_eq!(first.fetch_offset("g", "words").1, round as i64);
+        let mut second = process.client();
+        second.send_join("g", &follower);
+        let joined = second.joined();
+        assert_eq!(joined.code, ErrorCode::UnknownMemberId, "it never was a member for good");
     }
+    let mut second = process.client();
+    join_beside(&mut first, &leader, &mut second);
     first.send_join("g", &leader);
     assert_eq!((first.joined().generation, second.joined().generation), (2, 2));
     process.kill();
     process.remove();
+}
+
+/// Lets a new member join until the one that was there hears of it; returns its id.
+fn join_beside(first: &mut Client, leader: &str, second: &mut Client) -> String {
+    let follower = second.member_id("g");
+    second.send_join("g", &follower);
+    while first.heartbeat("g", leader, 1) != ErrorCode::RebalanceInProgress {
+        thread::sleep(Duration::from_millis(1));
+    }
+    follower
 }
 
 const WORDS_PARTITIONS_COUNT: i32 = 6;

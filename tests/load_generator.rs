@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -55,6 +56,20 @@ impl Node {
         Ended(self.command(arguments).output().expect("it was built"))
     }
 
+    /// The result of a run that gets a Ctrl-C as soon as it has said `text`.
+    fn interrupted(&self, arguments: &[&str], text: &str) -> Value {
+        let mut running = self.command(arguments).spawn().expect("it was built");
+        let stderr = BufReader::new(running.stderr.take().expect("it is a pipe"));
+        let said = stderr.lines().map(|line| line.expect("it is text"));
+        let mut unread = said.skip_while(|line| !line.contains(text));
+        assert!(unread.next().is_some(), "{arguments:?} never said {text}");
+        interrupt(&running);
+        let rest: Vec<String> = unread.collect();
+        let ended = running.wait_with_output().expect("it is our child");
+        assert!(ended.status.success(), "{arguments:?}: {rest:?}");
+        serde_json::from_slice(&ended.stdout).expect("it is JSON")
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.join(name).to_str().expect("it is text").to_owned()
     }
@@ -90,6 +105,12 @@ impl Ended {
     }
 }
 
+/// Ctrl-C.
+fn interrupt(running: &Child) {
+    let kill = Command::new("kill").args(["-INT", &running.id().to_string()]).status();
+    assert!(kill.expect("kill is a program").success());
+}
+
 fn free_address() -> String {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     free.local_addr().expect("it is bound").to_string()
@@ -117,8 +138,7 @@ fn an_interrupted_run_still_reports_what_it_found() {
         }
         assert!(started.elapsed().as_secs() < START_SECONDS_MAX, "nothing is produced");
     }
-    let kill = Command::new("kill").args(["-INT", &running.id().to_string()]).status();
-    assert!(kill.expect("kill is a program").success());
+    interrupt(&running);
     let ended = Ended(running.wait_with_output().expect("it is our child"));
     assert!(ended.0.status.success(), "{}", ended.stderr());
     let result = read_json(&json);
@@ -126,6 +146,27 @@ fn an_interrupted_run_still_reports_what_it_found() {
     assert!(result["records"].as_u64() > Some(0));
     assert!(result["seconds"].as_f64() < Some(3600.0));
     assert!(String::from_utf8_lossy(&ended.0.stdout).contains("stopped before its time"));
+}
+
+/// Goal: Ctrl-C ends what is measured of groups, too, and what it found is told. Method:
+/// interrupt each, in both protocols, once it says that it measures.
+#[test]
+fn interrupted_groups_still_report_what_they_found() {
+    let node = Node::start("bench-interrupted-groups");
+    let heartbeat = ["groups", "heartbeat", "--groups", "2", "--interval", "10ms"];
+    let heartbeat = [&heartbeat[..], &["--warmup", "0s", "--duration", "1h"]].concat();
+    let rebalance = ["groups", "rebalance", "--members", "3", "--partitions", "6"];
+    let rebalance = [&rebalance[..], &["--rounds", "1000", "--interval", "10ms"]].concat();
+    for protocol in ["classic", "consumer"] {
+        let flags = ["--protocol", protocol, "--output", "json"];
+        let ended = node.interrupted(&[&heartbeat[..], &flags].concat(), "measured");
+        assert_eq!(ended["ended_early"], true);
+        assert!(ended["seconds"].as_f64() < Some(3600.0), "{ended}");
+        let ended = node.interrupted(&[&rebalance[..], &flags].concat(), "round 2 of");
+        let rounds_count = ended["rounds"].as_array().map(Vec::len);
+        assert_eq!(ended["ended_early"], true);
+        assert!((2..1000).contains(&rounds_count.expect("it is a list")), "{ended}");
+    }
 }
 
 /// Goal: a workload file runs what it names, together where it says so. Method: three workloads, of
@@ -247,6 +288,33 @@ fn idle_connections_stay_beside_active_ones() {
     assert_eq!(result["parts"][0]["name"], "active");
     assert!(!ended.stderr_has("were closed"), "{}", ended.stderr());
     assert!(ended.stderr_has("500 connections are open"));
+}
+
+/// Goal: a rate that was not held is a failure, unless that is allowed; what was measured is told
+/// all the same. Method: a rate that no machine holds, without and with the flag.
+#[test]
+fn a_missed_rate_is_exit_code_1_unless_it_is_allowed() {
+    let node = Node::start("bench-missed-rate");
+    let json = node.path("missed.json");
+    let rate = ["produce", "--topic", "t", "--rate", "1000000000r", "--warmup", "0s"];
+    let run = ["--duration", "300ms", "--output", "json", "--json", &json];
+    let line = [&rate[..], &run, &SMALL].concat();
+    let allowed = [&line[..], &["--allow-missed-rate"]].concat();
+    for (line, code) in [(&line, 1), (&allowed, 0)] {
+        let ended = node.bench(line);
+        let said = ended.stderr();
+        assert_eq!(ended.0.status.code(), Some(code), "{said}");
+        let sentences: Vec<&str> = said.lines().filter(|line| !line.contains("WARNING")).collect();
+        assert_eq!(sentences.len(), usize::from(code == 1), "{said}");
+        assert!(sentences.iter().all(|line| line.contains("--allow-missed-rate")), "{said}");
+        assert!(said.contains("achieved only"), "it is told in any case: {said}");
+        let result = read_json(&json);
+        assert_eq!(result["asked"]["requests_per_second"], 1e9);
+        assert!(result["asked"]["achieved_share"].as_f64() < Some(0.99), "{result}");
+        let printed: Value = serde_json::from_slice(&ended.0.stdout).expect("it is JSON");
+        assert_eq!(printed["records"], result["records"]);
+        fs::remove_file(&json).expect("each run writes its own");
+    }
 }
 
 /// Goal: what goes wrong is one sentence and exit code 1. Method: each of the usual mistakes.
