@@ -19,9 +19,9 @@ pub const REQUEST_BYTES_MAX: usize = 100 * MIB;
 /// of a message set).
 pub const MESSAGE_BYTES_MAX: usize = MIB + 12;
 
-/// Records of one request, bytes, that a shard itself brings into the codec of their topics: at most
-/// a few milliseconds at the highest levels. More than that goes to a thread that may take its time;
-/// what it builds is no larger than `max.message.bytes`, one batch a partition at a time.
+/// Records of one request, bytes, that a shard itself brings into the codec of their topics: at
+/// most a few milliseconds at the highest levels. More than that goes to a thread that may take its
+/// time; what it builds is no larger than `max.message.bytes`, one batch a partition at a time.
 pub const RECOMPRESSED_AT_ONCE_BYTES_MAX: usize = 16 * KIB;
 
 /// Largest segment file, bytes: index positions are 32 bit, as in Kafka.

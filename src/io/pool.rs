@@ -1,5 +1,5 @@
-//! Threads for calls that block (open, rename, fallocate) and, apart from those, for work that takes
-//! a processor long; shared by the shards of a process.
+//! Threads for calls that block (open, rename, fallocate) and, apart from those, for work that
+//! takes a processor long; shared by the shards of a process.
 //!
 //! They are started before any shard is pinned, as a thread inherits its starter's core, and end
 //! with the last shard. Jobs begin in the order in which they were given.

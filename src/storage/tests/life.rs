@@ -52,7 +52,7 @@ fn what_was_appended_is_read_from_memory_and_from_disk() {
     });
 }
 
-/// Goal: what a clean stop says of a log is in its files. Method: append at every step of the close.
+/// Goal: what a clean stop says of a log is in its files. Method: append at every step of a close.
 #[test]
 fn a_log_that_is_being_closed_takes_no_appends() {
     sim::run(16, |io, disk| async move {
