@@ -67,7 +67,6 @@ class Memory:
         with open(self.file, "rb", buffering=0) as filler:
             while filler.readinto(self.buffer):
                 pass
-        touch_free_memory()
 
     def close(self):
         self.file.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """What is measured: each a function of a running broker that returns its figures.
 
-A measurement belongs to one phase, for which the broker is started on an empty directory, warmed up
-and stopped again; the measurements of a phase run in the order in which they stand here. Figures
-have base units: bytes, records, requests a second, µs, seconds, CPU seconds, bytes of memory.
+In each run a broker is started once, on an empty directory, and the measurements are made in the
+order in which they stand here. Figures have base units: bytes, records, requests a second, µs,
+seconds, CPU seconds, bytes of memory.
 """
 
 import re
@@ -25,8 +25,10 @@ FAN_OUT_CONSUMERS = 50
 LIBRDKAFKA_CATCH_UP_RECORDS = 2_500_000  # of 1 KiB, in one process
 RESTART_SECONDS_MAX = 120
 MISSED = "--allow-missed-rate"  # a broker that is too slow for a rate has a figure all the same
+FEW_RUNS = 3  # of what takes long and varies little
 LOST = re.compile(r"(\d+) of \d+ idle connections were closed")
-PHASES = ("write", "read")
+
+KAFKA_AND_RINGMAIN = ("k0", "ringmain")  # where no goal asks for K1
 
 MEASUREMENTS = {}  # name -> Measurement, in the order of the run
 
@@ -34,7 +36,6 @@ MEASUREMENTS = {}  # name -> Measurement, in the order of the run
 @dataclass(frozen=True)
 class Measurement:
     name: str
-    phase: str
     brokers: tuple
     measure: Callable  # of a Session: {figure: value}
     runs_max: int  # where fewer than the race's runs are worth their time
@@ -42,112 +43,17 @@ class Measurement:
     is_warm: bool  # whether the broker must have been warmed up before
 
 
-def measurement(name, phase, names=brokers.ALL, runs_max=100, is_quick=False, is_warm=True):
+def measurement(name, names=brokers.ALL, runs_max=100, is_quick=False, is_warm=True):
     def register(function):
-        assert phase in PHASES, phase
-        MEASUREMENTS[name] = Measurement(name, phase, names, function, runs_max, is_quick, is_warm)
+        MEASUREMENTS[name] = Measurement(name, names, function, runs_max, is_quick, is_warm)
         return function
     return register
 
 
-KAFKA_AND_RINGMAIN = ("k0", "ringmain")
-
-# ---- write: the raw client --------------------------------------------------------------------
+# ---- before the broker is warm ------------------------------------------------------------------
 
 
-@measurement("ingest-raw", "write", is_quick=True)
-def ingest_raw(session):
-    disk = {}
-    if session.name == "ringmain":  # directly before: disks of virtual machines change their mind
-        disk["fio_bytes_per_second"] = session.disk.overwrite_bytes_per_second()
-        disk["loopback_bytes_per_second"] = machine.loopback_bytes_per_second()
-    return {**produce(session, "ingest-raw", 4, "--record-bytes", "1K", "--batch-bytes", "930000",
-                      "--request-bytes", "930000"), **disk}
-
-
-@measurement("ingest-16k", "write", is_quick=True)
-def ingest_16k(session):
-    return produce(session, "ingest-16k", 4, "--record-bytes", "1K", "--batch-bytes", "16K",
-                   "--request-bytes", "16K", *EIGHT_BY_FOUR)
-
-
-@measurement("records-100b", "write")
-def records_100b(session):
-    return produce(session, "records-100b", 3, "--record-bytes", "100", "--batch-bytes", "860000",
-                   "--request-bytes", "860000")
-
-
-@measurement("requests-100b", "write", is_quick=True)
-def requests_100b(session):
-    return produce(session, "requests-100b", 4, "--record-bytes", "100", "--batch-bytes", "1",
-                   "--request-bytes", "1", *EIGHT_BY_FOUR)
-
-
-EIGHT_BY_FOUR = ("--connections", "8", "--in-flight", "4")
-
-# ---- write: clients that people have, and latency at a fixed rate -----------------------------
-
-
-@measurement("kafka-producer", "write", is_quick=True)
-def kafka_producer(session):
-    seconds = session.seconds(5)
-    expected = session.expected_rate("kafka-producer")
-    session.create_topic("kafka-producer")
-    figures = session.kafka_tools.produce(
-        session.address, "kafka-producer", records_count=int(expected * seconds),
-        warmup_count=int(expected * seconds / 2), record_bytes=1024)
-    session.remember_rate("kafka-producer", figures["records_per_second"])
-    return figures
-
-
-@measurement("librdkafka-16", "write", is_quick=True)
-def librdkafka_16(session):
-    return librdkafka_produce(session, "librdkafka-16", PARTITIONS)
-
-
-@measurement("open-20", "write", is_quick=True)
-def open_20(session):
-    disk = {}
-    if session.name == "ringmain":
-        latency_us = session.generator.run("disk", "--dir", session.folder, "--duration",
-                                           "2s")["latency_us"]
-        disk = {f"disk_{name}": value for name, value in latencies(latency_us).items()}
-    return {**open_loop(session, "open-20", 7, "20MB", "16K"), **disk}
-
-
-@measurement("open-100", "write")
-def open_100(session):
-    return open_loop(session, "open-100", 7, "100MB", "64K")
-
-
-@measurement("open-fresh", "write", names=KAFKA_AND_RINGMAIN)
-def open_fresh(session):
-    """On a topic that nothing was written to before: no warm-up either."""
-    session.create_topic("open-fresh")
-    return open_loop(session, "open-fresh", 5, "100MB", "64K", warmup="0s")
-
-
-@measurement("end-to-end-tool", "write", names=KAFKA_AND_RINGMAIN)
-def end_to_end_tool(session):
-    session.create_topic("end-to-end-tool", partitions_count=1)
-    return session.kafka_tools.end_to_end(
-        session.address, "end-to-end-tool", records_count=int(1000 * session.seconds(4)),
-        record_bytes=100)
-
-
-@measurement("end-to-end", "write")
-def end_to_end(session):
-    """One record a request, 1,000 a second, read by one consumer on the same clock."""
-    result = session.load(
-        "end-to-end", "end-to-end", *session.target("end-to-end"), "--record-bytes", "1K",
-        "--batch-bytes", "1", "--request-bytes", "1", "--rate", "1000r", MISSED, *session.timed(5))
-    return latencies(of_series(result, "end_to_end"))
-
-
-# ---- read: restarts, reading, and what holds with much -----------------------------------------
-
-
-@measurement("start", "read", names=KAFKA_AND_RINGMAIN, runs_max=3, is_warm=False)
+@measurement("start", names=KAFKA_AND_RINGMAIN, runs_max=FEW_RUNS, is_warm=False)
 def start(session):
     """Clean, after kill -9 with no data, and after kill -9 with 9 GB."""
     clean_s = session.started_s
@@ -161,11 +67,11 @@ def start(session):
     return {"clean_s": clean_s, "killed_s": killed_s, "killed_9gb_s": time.monotonic() - began}
 
 
-@measurement("idle", "read", names=KAFKA_AND_RINGMAIN, runs_max=3, is_quick=True, is_warm=False)
+@measurement("idle", names=KAFKA_AND_RINGMAIN, runs_max=FEW_RUNS, is_quick=True, is_warm=False)
 def idle(session):
     session.create_topic("idle")
     time.sleep(3)
-    seconds = session.seconds(8)
+    seconds = session.seconds(6)
     pid = session.broker.process.pid
     before, began = machine.cpu_seconds(pid), time.monotonic()
     time.sleep(seconds)
@@ -173,7 +79,102 @@ def idle(session):
     return {"cores": used / (time.monotonic() - began), "memory_bytes": machine.resident_bytes(pid)}
 
 
-@measurement("catch-up-raw", "read", names=KAFKA_AND_RINGMAIN, is_quick=True)
+# ---- producing: the raw client ------------------------------------------------------------------
+
+
+@measurement("ingest-raw", is_quick=True)
+def ingest_raw(session):
+    disk = {}
+    if session.name == "ringmain":  # directly before: disks of virtual machines change their mind
+        disk["fio_bytes_per_second"] = session.disk.overwrite_bytes_per_second()
+        disk["loopback_bytes_per_second"] = machine.loopback_bytes_per_second()
+    return {**produce(session, "ingest-raw", 3, "--record-bytes", "1K", "--batch-bytes", "930000",
+                      "--request-bytes", "930000"), **disk}
+
+
+@measurement("ingest-16k", is_quick=True)
+def ingest_16k(session):
+    return produce(session, "ingest-16k", 3, "--record-bytes", "1K", "--batch-bytes", "16K",
+                   "--request-bytes", "16K", *EIGHT_BY_FOUR)
+
+
+@measurement("records-100b", names=KAFKA_AND_RINGMAIN)
+def records_100b(session):
+    return produce(session, "records-100b", 3, "--record-bytes", "100", "--batch-bytes", "860000",
+                   "--request-bytes", "860000")
+
+
+@measurement("requests-100b", is_quick=True)
+def requests_100b(session):
+    return produce(session, "requests-100b", 3, "--record-bytes", "100", "--batch-bytes", "1",
+                   "--request-bytes", "1", *EIGHT_BY_FOUR)
+
+
+EIGHT_BY_FOUR = ("--connections", "8", "--in-flight", "4")
+
+# ---- producing: clients that people have, and latency at a fixed rate ---------------------------
+
+
+@measurement("kafka-producer", is_quick=True)
+def kafka_producer(session):
+    seconds = session.seconds(4)
+    expected = session.expected_rate("kafka-producer")
+    session.create_topic("kafka-producer")
+    figures = session.kafka_tools.produce(
+        session.address, "kafka-producer", records_count=int(expected * seconds),
+        warmup_count=int(expected * seconds / 2), record_bytes=1024)
+    session.remember_rate("kafka-producer", figures["records_per_second"])
+    return figures
+
+
+@measurement("librdkafka-16", names=KAFKA_AND_RINGMAIN, is_quick=True)
+def librdkafka_16(session):
+    return librdkafka_produce(session, "librdkafka-16", PARTITIONS)
+
+
+@measurement("open-20", is_quick=True)
+def open_20(session):
+    disk = {}
+    if session.name == "ringmain":
+        latency_us = session.generator.run("disk", "--dir", session.folder, "--duration",
+                                           "2s")["latency_us"]
+        disk = {f"disk_{name}": value for name, value in latencies(latency_us).items()}
+    return {**open_loop(session, "open-20", 6, "20MB", "16K"), **disk}
+
+
+@measurement("open-100")
+def open_100(session):
+    return open_loop(session, "open-100", 6, "100MB", "64K")
+
+
+@measurement("open-fresh", names=KAFKA_AND_RINGMAIN)
+def open_fresh(session):
+    """On a topic that nothing was written to before: no warm-up either."""
+    session.create_topic("open-fresh")
+    return open_loop(session, "open-fresh", 4, "100MB", "64K", warmup="0s")
+
+
+@measurement("end-to-end-tool", names=KAFKA_AND_RINGMAIN)
+def end_to_end_tool(session):
+    session.create_topic("end-to-end-tool", partitions_count=1)
+    return session.kafka_tools.end_to_end(
+        session.address, "end-to-end-tool", records_count=int(1000 * session.seconds(3)),
+        record_bytes=100)
+
+
+@measurement("end-to-end", names=KAFKA_AND_RINGMAIN)
+def end_to_end(session):
+    """One record a request, 1,000 a second, read by one consumer on the same clock."""
+    result = session.load(
+        "end-to-end", "end-to-end", *session.target("end-to-end"), "--record-bytes", "1K",
+        "--batch-bytes", "1", "--request-bytes", "1", "--rate", "1000r", MISSED, *session.timed(4))
+    return latencies(of_series(result, "end_to_end"))
+
+
+# ---- reading, and what holds with much ---------------------------------------------------------
+
+
+@measurement("catch-up-raw", names=KAFKA_AND_RINGMAIN, is_quick=True)
 def catch_up_raw(session):
     write_history(session)
     disk = {}
@@ -187,7 +188,7 @@ def catch_up_raw(session):
     return {**read, **disk}
 
 
-@measurement("catch-up-librdkafka", "read", names=KAFKA_AND_RINGMAIN)
+@measurement("catch-up-librdkafka", names=KAFKA_AND_RINGMAIN)
 def catch_up_librdkafka(session):
     write_history(session)
     forget_history(session)
@@ -195,7 +196,7 @@ def catch_up_librdkafka(session):
                                       int(session.seconds(LIBRDKAFKA_CATCH_UP_RECORDS)))
 
 
-@measurement("catch-up-meanwhile", "read", names=KAFKA_AND_RINGMAIN)
+@measurement("catch-up-meanwhile", names=KAFKA_AND_RINGMAIN)
 def catch_up_meanwhile(session):
     """The p99 of a producer at 20 MB/s alone, and while a consumer reads from the disk."""
     write_history(session)
@@ -212,14 +213,14 @@ def catch_up_meanwhile(session):
             "catch_up_bytes_per_second": catch_up["bytes_per_second"]}
 
 
-@measurement("newest-raw", "read", names=KAFKA_AND_RINGMAIN, is_quick=True)
+@measurement("newest-raw", names=KAFKA_AND_RINGMAIN, is_quick=True)
 def newest_raw(session):
     write_newest(session)
     return fetch(session, "newest-raw", "newest", "--from", "earliest", "--repeat", "--connections",
-                 "4", "--in-flight", "2", *session.timed(4))
+                 "4", "--in-flight", "2", *session.timed(3))
 
 
-@measurement("newest-librdkafka", "read", names=KAFKA_AND_RINGMAIN)
+@measurement("newest-librdkafka", names=KAFKA_AND_RINGMAIN)
 def newest_librdkafka(session):
     write_newest(session)
     records_count = NEWEST_BYTES // 1024 // PARTITIONS * (PARTITIONS - 1)
@@ -229,21 +230,21 @@ def newest_librdkafka(session):
     return {"bytes_per_second": sum(one["bytes"] for one in read) / seconds}
 
 
-@measurement("fan-out", "read", names=KAFKA_AND_RINGMAIN)
+@measurement("fan-out", names=KAFKA_AND_RINGMAIN)
 def fan_out(session):
     """50 readers of the same newest data, each reads all of it, again and again."""
     write_newest(session)
     return fetch(session, "fan-out", "newest", "--from", "earliest", "--repeat", "--consumers",
-                 str(FAN_OUT_CONSUMERS), "--connections", "1", *session.timed(4))
+                 str(FAN_OUT_CONSUMERS), "--connections", "1", *session.timed(3))
 
 
-@measurement("connections", "read", names=KAFKA_AND_RINGMAIN, runs_max=3)
+@measurement("connections", names=KAFKA_AND_RINGMAIN, runs_max=FEW_RUNS)
 def connections(session):
     """100 connections that produce at 2,000 requests a second together, alone and among 9,900
     that are open and idle."""
     flags = [*session.target("connections"), "--record-bytes", "1K", "--batch-bytes", "1",
              "--request-bytes", "1", "--connections", str(ACTIVE_CONNECTIONS), "--rate", "2000r",
-             MISSED, *session.timed(4)]
+             MISSED, *session.timed(3)]
     alone = session.load("connections-alone", "produce", *flags)
     among = session.load("connections", "connections", *flags, "--idle",
                          str(CONNECTIONS - ACTIVE_CONNECTIONS))
@@ -253,17 +254,17 @@ def connections(session):
             "among_p99_us": among["latency_us"]["p99"], "lost": sum(lost)}
 
 
-@measurement("librdkafka-1000", "read", names=KAFKA_AND_RINGMAIN, runs_max=3)
+@measurement("librdkafka-1000", names=KAFKA_AND_RINGMAIN, runs_max=FEW_RUNS)
 def librdkafka_1000(session):
     return librdkafka_produce(session, "librdkafka-1000", 1000)
 
 
-@measurement("librdkafka-4000", "read", names=KAFKA_AND_RINGMAIN, runs_max=3)
+@measurement("librdkafka-4000", names=KAFKA_AND_RINGMAIN, runs_max=FEW_RUNS)
 def librdkafka_4000(session):
     return librdkafka_produce(session, "librdkafka-4000", 4000)
 
 
-@measurement("librdkafka-10000", "read", names=("ringmain",), runs_max=3)
+@measurement("librdkafka-10000", names=("ringmain",), runs_max=FEW_RUNS)
 def librdkafka_10000(session):
     return librdkafka_produce(session, "librdkafka-10000", 10_000)
 
@@ -300,7 +301,7 @@ def librdkafka_produce(session, name, partitions_count):
 
 
 def write_history(session):
-    """9 GB of 1 KiB records in the topic `history`, once a phase."""
+    """9 GB of 1 KiB records in the topic `history`, once a run."""
     if session.has("history"):
         return
     session.generator.run("produce", *session.target("history"), "--record-bytes", "1K",

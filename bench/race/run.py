@@ -20,7 +20,7 @@ import clients  # noqa: E402
 import machine  # noqa: E402
 import table  # noqa: E402
 from harness import TARGET, Failed, describe  # noqa: E402
-from measurements import MEASUREMENTS, PHASES  # noqa: E402
+from measurements import MEASUREMENTS  # noqa: E402
 from session import Session, Tools  # noqa: E402
 
 RUNS = 5
@@ -92,14 +92,15 @@ def race(options):
     memory, disk = machine.Memory(options.data_dir), machine.Disk(options.data_dir)
     try:
         tools = Tools(options, memory, disk)
+        memory.fill()
         found = table.Results(options.out, {
             "machine": machine.describe(), "brokers": tools.labels, "quick": options.quick,
             "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         })
         for run_number in range(1, options.runs + 1):
-            for phase in PHASES:
-                for name in turn(options.brokers, run_number):
-                    run_phase(tools, phase, name, run_number, selected(options), found)
+            for name in turn(options.brokers, run_number):
+                run_broker(tools, name, run_number, selected(options), found)
+                print(f"{time.monotonic() - began:.0f} s since the start", flush=True)
     finally:
         memory.close()
         disk.close()
@@ -120,10 +121,10 @@ def selected(options):
     return [one for one in MEASUREMENTS.values() if one.is_quick or not options.quick]
 
 
-def run_phase(tools, phase, name, run_number, measurements, found):
-    """Every selected measurement of the phase on one fresh broker."""
-    wanted = [one for one in measurements if one.phase == phase and name in one.brokers
-              and run_number <= one.runs_max]
+def run_broker(tools, name, run_number, measurements, found):
+    """Every selected measurement on one fresh broker."""
+    wanted = [one for one in measurements
+              if name in one.brokers and run_number <= one.runs_max]
     if not wanted:
         return
     try:
