@@ -7,6 +7,7 @@ MODULES = [
     "bench_reports",
     "kcat",
     "kafka_tools",
+    "kafka_groups",
     "kafka_clients",
     "kafka_admin",
     "go_clients",

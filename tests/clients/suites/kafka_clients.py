@@ -28,7 +28,8 @@ class KafkaClients(Suite):
         cls.command = maven.program(cls.jars, cls.folders)
 
     def check_the_program(self):
-        self.run_program([*self.command, self.broker.address, f"{self.mark}-"], SECONDS_MAX)
+        env = {"TRANSACTIONS": "refused"} if self.broker.is_ringmain else None
+        self.run_program([*self.command, self.broker.address, f"{self.mark}-"], SECONDS_MAX, env)
 
 
 class Clients4(KafkaClients):

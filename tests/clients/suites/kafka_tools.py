@@ -1,47 +1,21 @@
-"""Kafka's own tools, unchanged, from Maven: topics, produce, consume, offsets, dump.
-
-They run as `java -cp`, one process each, as their shell scripts would start them.
-"""
+"""Kafka's own tools: topics, produce, consume, offsets, API versions, dump."""
 
 import re
 
-import maven
-from harness import LeftOut, Suite, expect, expect_equal, run
-
-TOOLS = "org.apache.kafka.tools"
+from harness import LeftOut, expect, expect_equal
+from tools import ToolSuite
 
 PERF_RECORDS_COUNT = 100_000
 DUMP_RECORDS_COUNT = 300_000  # numbers in batches of 16 KiB: about 4 MB, so 4 segments or more
 SEGMENT_BYTES = 1 << 20  # the least that Kafka takes
 
 DUMPED_RECORD = re.compile(rb"^\| offset: (\d+) .* payload: (.*)$", re.MULTILINE)
+USABLE_API = re.compile(r"^\t(\w+)\(\d+\): .*\[usable: (\d+)\]", re.MULTILINE)
 SEGMENT_NAME = re.compile(r"\d{20}\.log")
 
 
-class KafkaTools(Suite):
+class KafkaTools(ToolSuite):
     name = "kafka-tools"
-    needs = ("java", "javac", "mvn")
-
-    @classmethod
-    def prepare(cls):
-        cls.class_path = maven.jars("tools")
-
-    def java(self, *arguments, seconds_max=120):
-        # One garbage collector thread and quick compilation: the broker has the same two cores.
-        jvm = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        return run([*jvm, "-cp", self.class_path, *arguments], seconds_max=seconds_max)
-
-    def tool(self, name, *arguments, bootstrap=True):
-        server = ["--bootstrap-server", self.broker.address] if bootstrap else []
-        return self.java(f"{TOOLS}.{name}", *server, *arguments).decode()
-
-    def produce_numbers(self, topic, count):
-        """0, 1, 2, ... as the tool's own payloads, so that what was sent is known."""
-        said = self.tool(
-            "ProducerPerformance", "--topic", topic, "--num-records", count, "--throughput", "-1",
-            "--payload-monotonic", "--command-property", "acks=all",
-        )
-        expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
 
     def check_kafka_topics_creates_lists_describes_alters_and_deletes(self):
         topic = self.topic("tool")
@@ -84,6 +58,22 @@ class KafkaTools(Suite):
             expect(f"{count} records sent" in said.splitlines()[-1], f"the tool says {said!r}")
         said = self.tool("GetOffsetShell", "--topic", topic)
         expect_equal(said.strip(), f"{topic}:0:{4 * count}", "latest offset")
+
+    def check_consumer_perf_test(self):
+        topic = self.topic("perf")
+        said = self.tool("ConsumerPerformance", "--topic", topic, "--num-records",
+                         PERF_RECORDS_COUNT, "--hide-header")
+        figures = said.splitlines()[-1].split(", ")
+        # After two times, the megabytes and their rate.
+        expect_equal(int(figures[4]), PERF_RECORDS_COUNT, f"records in {said!r}")
+
+    def check_kafka_broker_api_versions(self):
+        said = self.tool("BrokerApiVersionsCommand")
+        expect(said.startswith(f"{self.broker.address} (id: "), f"it begins with {said!r:.200}")
+        usable = {name: int(version) for name, version in USABLE_API.findall(said)}
+        for name in ["Produce", "Fetch", "Metadata", "CreateTopics", "ConsumerGroupHeartbeat"]:
+            expect(usable.get(name, 0) > 0, f"{name} is not usable: {said!r}")
+        expect("UNKNOWN" not in said, f"the client does not know all of {said!r}")
 
     def check_kafka_dump_log_reads_closed_segments_and_their_indexes(self):
         topic = self.topic("dump")

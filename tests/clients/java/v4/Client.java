@@ -11,5 +11,8 @@ public final class Client {
         new AdminChecks(arguments[0], arguments[1]).runAll();
         new IdChecks(arguments[0], arguments[1]).runAll();
         new NewAdminChecks(arguments[0], arguments[1]).runAll();
+        if ("refused".equals(System.getenv("TRANSACTIONS"))) {
+            new NoTransactionsChecks(arguments[0], arguments[1]).runAll();
+        }
     }
 }

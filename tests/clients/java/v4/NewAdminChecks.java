@@ -4,13 +4,17 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ClassicGroupDescription;
+import org.apache.kafka.clients.admin.ClientMetricsResourceListing;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.FeatureUpdate;
 import org.apache.kafka.clients.admin.ListConfigResourcesOptions;
 import org.apache.kafka.clients.admin.UpdateFeaturesOptions;
+import org.apache.kafka.common.ClassicGroupState;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.ApiException;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidRequestException;
 
@@ -24,6 +28,8 @@ final class NewAdminChecks extends Check {
         run("admin, describe many topics in pages", this::pages);
         run("admin, settings of groups and client metrics", this::groupAndMetricsConfigs);
         run("admin, list resources that have settings", this::listConfigResources);
+        run("admin, list client metrics", this::listClientMetrics);
+        run("admin, describe groups as classic ones", this::describeClassicGroups);
         run("admin, supported features, and those that cannot be changed so", this::features);
         run("admin, the leader epoch of a partition is told", this::leaderEpochs);
         admin.close();
@@ -85,6 +91,52 @@ final class NewAdminChecks extends Check {
         var only = admin.listConfigResources(Set.of(ConfigResource.Type.GROUP),
                 new ListConfigResourcesOptions()).all().get();
         require(only.contains(group) && !only.contains(metrics), "by type");
+    }
+
+    @SuppressWarnings("deprecation") // in favour of listConfigResources, and still asked
+    private void listClientMetrics() throws Exception {
+        String name = prefix + "metrics-listed";
+        var metrics = new ConfigResource(ConfigResource.Type.CLIENT_METRICS, name);
+        var group = new ConfigResource(ConfigResource.Type.GROUP, prefix + "not-metrics");
+        set(group, "consumer.session.timeout.ms", "50000");
+        var listing = new ClientMetricsResourceListing(name);
+        require(!admin.listClientMetricsResources().all().get().contains(listing), "too early");
+        set(metrics, "interval.ms", "60000");
+        eventually("it is listed", () ->
+                admin.listClientMetricsResources().all().get().contains(listing));
+        require(!admin.listClientMetricsResources().all().get().contains(
+                new ClientMetricsResourceListing(group.name())), "a group is listed");
+    }
+
+    private void describeClassicGroups() throws Exception {
+        String topic = newTopic("classic", 2, Map.of());
+        String group = prefix + "classic";
+        var settings = Map.of("group.id", group, "client.id", "the member");
+        try (var member = new Member(consumer(settings)).subscribe(topic)) {
+            Member.pollUntilShared(2, List.of(member));
+            var told = describeClassic(group);
+            equal(told.state(), ClassicGroupState.STABLE, "state");
+            equal(told.protocol(), "consumer", "protocol");
+            equal(told.protocolData(), "range", "assignor");
+            equal(told.coordinator().host() + ":" + told.coordinator().port(), bootstrap,
+                    "coordinator");
+            equal(told.members().size(), 1, "members");
+            var one = told.members().iterator().next();
+            equal(one.clientId(), "the member", "client id");
+            equal(one.assignment().topicPartitions(), partitions(topic, 2), "partitions");
+        }
+        eventually("it is empty", () -> describeClassic(group).state() == ClassicGroupState.EMPTY);
+        refused(GroupIdNotFoundException.class, () -> describeClassic(prefix + "nobody"));
+        String other = prefix + "not-classic";
+        var newProtocol = Map.of("group.id", other, "group.protocol", "consumer");
+        try (var member = new Member(consumer(newProtocol)).subscribe(topic)) {
+            Member.pollUntilShared(2, List.of(member));
+            refused(GroupIdNotFoundException.class, () -> describeClassic(other));
+        }
+    }
+
+    private ClassicGroupDescription describeClassic(String group) throws Exception {
+        return admin.describeClassicGroups(List.of(group)).all().get().get(group);
     }
 
     private void features() throws Exception {
