@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fails where a request costs more instructions or system calls than is recorded in bench/gate.json;
+"""Fails where a request costs more instructions or system calls than bench/gate.json says;
 scripts/bench-gate.sh builds what it needs and calls it.
 
 Instructions: tests/hot_path.rs answers requests with one whole shard in a simulated machine. They
@@ -63,8 +63,8 @@ def instructions(program):
 
 
 def executed(program, test, requests_count):
-    said = run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, "--exact",
-                test, "--test-threads=1"], may_fail=True,
+    said = run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program,
+                "--exact", test, "--test-threads=1"], may_fail=True,
                env={"RINGMAIN_HOT_PATH_REQUESTS": str(requests_count)}).decode(errors="replace")
     counted = re.search(r"Collected : (\d+)", said)
     if not counted or "1 passed" not in said:

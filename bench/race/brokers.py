@@ -1,7 +1,7 @@
 """The brokers of the race, each on an empty data directory and a free port of 127.0.0.1.
 
-`k0` is Apache Kafka as it comes: an acknowledged record is in the page cache. `k1` is the same with
-`log.flush.interval.messages=1`: an acknowledged record is on the disk, which `ringmain` always means.
+`k0` is Apache Kafka as it comes: an acknowledged record is in the page cache. `k1` is the same
+with `log.flush.interval.messages=1`: it is on the disk, which `ringmain` always means.
 """
 
 import maven

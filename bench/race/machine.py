@@ -1,10 +1,10 @@
-"""The machine under the race: its memory, its disk and loopback without a broker, cost of processes.
+"""The machine under the race: its memory, disk and loopback without a broker, cost of processes.
 
 A guest that hands free memory back to its host pays for each page of it that is used again, and the
 page cache, which Apache Kafka writes to, grows by such pages: 0.4 GB/s instead of 4. So the memory
 that no process holds is kept in use, as on a server that has run for a while: a sparse file is read
-until the page cache is full of it. Its pages are clean, the kernel replaces them as fast as it takes
-free ones, and none of them is handed back.
+until the page cache is full of it. Its pages are clean: the kernel replaces them as fast as it
+takes free ones, and none of them is handed back.
 """
 
 import mmap
@@ -63,7 +63,7 @@ class Memory:
             filler.truncate(max(0, memory_bytes("MemAvailable") - FREE_BYTES_LEFT))
 
     def fill(self):
-        """Makes the page cache full again; soon after data was deleted, or the host has the pages."""
+        """Makes the page cache full again: soon after data was deleted, or the host has it."""
         with open(self.file, "rb", buffering=0) as filler:
             while filler.readinto(self.buffer):
                 pass
@@ -99,7 +99,7 @@ def forget_pages_of(folder):
 
 
 class Disk:
-    """What fio gets from the disk of `folder`, with direct I/O on a file that was written before."""
+    """What fio gets from the disk of `folder`: direct I/O on a file that was written before."""
 
     def __init__(self, folder):
         self.file = folder / "fio.data"
@@ -130,7 +130,7 @@ class Disk:
 
 
 def loopback_bytes_per_second():
-    """A bare loop over one TCP connection of 127.0.0.1: one process sends 1 MiB pieces, one reads."""
+    """A bare loop over one TCP connection: one process sends 1 MiB pieces, one reads them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         child = os.fork()
         if child == 0:

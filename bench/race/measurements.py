@@ -310,7 +310,7 @@ def write_history(session):
 
 
 def forget_history(session):
-    """Makes sure that the next read of it is one of the disk, whatever the broker keeps in memory."""
+    """Makes sure that the next read is one of the disk, whatever the broker keeps in memory."""
     if session.name == "ringmain":
         session.broker.stop()
         session.broker.start()

@@ -1,4 +1,4 @@
-"""The rows of the table: which figure of which measurement, how it is shown, and the goal for it."""
+"""The rows of the table: which figure of which measurement, how it is shown, the goal for it."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Goal:
 
     is_floor: bool  # at least; else at most
     factor: float
-    against: object  # a broker's name, `fio`, `own FIGURE` of ringmain itself, or None: `factor` alone
+    against: object  # a broker's name, `fio`, `own FIGURE` of ringmain, or None: `factor` alone
 
     def text(self, row):
         bound = "at least" if self.is_floor else "at most"
@@ -123,7 +123,8 @@ ROWS = (
 )
 
 BASE_LINES = (
-    Row("fio, direct overwrite, 512 KiB", "ingest-raw", "fio_bytes_per_second", "MB/s", 1e-6, 0, ()),
+    Row("fio, direct overwrite, 512 KiB", "ingest-raw", "fio_bytes_per_second", "MB/s", 1e-6, 0,
+        ()),
     Row("fio, direct read, 1 MiB", "catch-up-raw", "fio_bytes_per_second", "MB/s", 1e-6, 0, ()),
     *(latency(f"a 4 KiB overwrite and fdatasync: {text}", "open-20", f"disk_{name}_us")
       for name, text in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 RACE = Path(__file__).resolve().parent
 REPOSITORY = RACE.parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests" / "clients"))  # brokers and registries are started there
+sys.path.insert(0, str(REPOSITORY / "tests" / "clients"))  # brokers are started there
 
 import brokers  # noqa: E402
 import clients  # noqa: E402
@@ -34,8 +34,8 @@ PAGE = "race.html"
 def arguments():
     parser = argparse.ArgumentParser(
         prog="scripts/compare.sh", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Measures Apache Kafka (K0 as it comes, K1 flushing each message) and ringmain\n"
-                    "in turn on this machine, and prints one table with the goals.",
+        description="Measures Apache Kafka (K0 as it comes, K1 flushing each message) and\n"
+                    "ringmain in turn on this machine, and prints one table with the goals.",
         epilog="rows:\n  " + "\n  ".join(MEASUREMENTS))
     parser.add_argument("--only", metavar="ROW", action="append", default=[],
                         help="one row, may be repeated; see below")
@@ -192,8 +192,8 @@ def write_page(options, found):
     table_file = options.out / "page-table.json"
     clients.write_json(table_file, table.page_table(found))
     done = subprocess.run(
-        [options.binaries / "ringmain-bench", "report", *documents, "--table", table_file, "--title",
-         "Apache Kafka and ringmain", "--html", page], capture_output=True, check=False)
+        [options.binaries / "ringmain-bench", "report", *documents, "--table", table_file,
+         "--title", "Apache Kafka and ringmain", "--html", page], capture_output=True, check=False)
     if done.returncode != 0:
         print(f"NO PAGE: {done.stderr.decode(errors='replace').strip()}")
         return False

@@ -86,8 +86,8 @@ class Session:
         for size in ("16K", "930000"):
             self.generator.run(*produce, "--batch-bytes", size, "--request-bytes", size,
                                "--duration", f"{seconds * 0.2:.1f}s")
-        self.generator.run("fetch", *self.address_flags("warm-up"), "--from", "earliest", "--repeat",
-                           "--warmup", "0s", "--duration", f"{seconds * 0.2:.1f}s")
+        self.generator.run("fetch", *self.address_flags("warm-up"), "--from", "earliest",
+                           "--repeat", "--warmup", "0s", "--duration", f"{seconds * 0.2:.1f}s")
 
     # ---- flags of ringmain-bench ---------------------------------------------------------------
 

@@ -75,7 +75,9 @@ class Cell:
 
 
 def cell(values):
-    return Cell(statistics.median(values), min(values), max(values), len(values)) if values else None
+    if not values:
+        return None
+    return Cell(statistics.median(values), min(values), max(values), len(values))
 
 
 def lines(results):
