@@ -111,7 +111,8 @@ final class NewAdminChecks extends Check {
     private void describeClassicGroups() throws Exception {
         String topic = newTopic("classic", 2, Map.of());
         String group = prefix + "classic";
-        var settings = Map.of("group.id", group, "client.id", "the member");
+        var settings = Map.of("group.id", group, "client.id", "the member",
+                "auto.offset.reset", "earliest");
         try (var member = new Member(consumer(settings)).subscribe(topic)) {
             Member.pollUntilShared(2, List.of(member));
             var told = describeClassic(group);
@@ -128,7 +129,8 @@ final class NewAdminChecks extends Check {
         eventually("it is empty", () -> describeClassic(group).state() == ClassicGroupState.EMPTY);
         refused(GroupIdNotFoundException.class, () -> describeClassic(prefix + "nobody"));
         String other = prefix + "not-classic";
-        var newProtocol = Map.of("group.id", other, "group.protocol", "consumer");
+        var newProtocol = Map.of("group.id", other, "group.protocol", "consumer",
+                "auto.offset.reset", "earliest");
         try (var member = new Member(consumer(newProtocol)).subscribe(topic)) {
             Member.pollUntilShared(2, List.of(member));
             refused(GroupIdNotFoundException.class, () -> describeClassic(other));
