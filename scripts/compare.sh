@@ -7,8 +7,8 @@
 #
 # K0 is Kafka as it comes (no flush), K1 flushes each message, ringmain always does. Kafka and its
 # tools come from Maven, librdkafka inside a crate. Needs 45 GiB of disk, the machine for itself,
-# and less than 40 minutes (--quick: 8). Installs what it lacks (as root, by package). --help names the
-# rows; bench/PERFORMANCE.md says how each is measured.
+# and less than 40 minutes (--quick: 8). Installs what it lacks (as root, by package). --help names
+# the rows; bench/PERFORMANCE.md says how each is measured.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/packages.sh

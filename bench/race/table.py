@@ -141,7 +141,7 @@ def texts_of(one):
 
     goal = one.goal()
     if "fio" in one.ratios:
-        goal += f" (is {one.ratios['fio']:.2f})"
+        goal = goal.replace("x fio", f"x fio (is {one.ratios['fio']:.2f})")
     unit = f", {one.row.unit}" if one.row.unit else ""
     verdict = "" if one.verdict == "no goal" else one.verdict
     return (one.row.title + unit, figure("k0"), figure("k1"), figure("ringmain"), ratio("k0"),
