@@ -415,12 +415,14 @@ impl Connection {
 /// Creates the topic, and returns when each partition has a leader.
 fn create_topic(address: SocketAddr) {
     let mut connection = Connection::open(address).expect("the node is ready");
-    let config = CreatableTopicConfig { name: "segment.bytes", value: Some(SEGMENT_BYTES) };
+    let segment_bytes = CreatableTopicConfig { name: "segment.bytes", value: Some(SEGMENT_BYTES) };
+    // The records are of 1970.
+    let retention = CreatableTopicConfig { name: "retention.ms", value: Some("-1") };
     let topic = CreatableTopic {
         name: TOPIC,
         num_partitions: PARTITIONS_COUNT as i32,
         replication_factor: 1,
-        configs: vec![config],
+        configs: vec![segment_bytes, retention],
         ..CreatableTopic::default()
     };
     let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };

@@ -33,6 +33,10 @@ use std::time::Duration;
 const LOGS_AT_ONCE: usize = 32;
 /// Time between two looks for logs that failed and may be opened anew.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long after its start a shard applies retention for the first time, at most: as in Kafka
+/// (`log.initial.task.delay.ms`), so that an operator has time to mend a setting.
+const RETENTION_DELAY_MAX: Duration = Duration::from_secs(30);
 /// A log that cannot be opened is tried after that time, and then after twice the time as often as
 /// this: each try reads what a recovery reads.
 const REOPEN_DOUBLINGS_COUNT_MAX: u32 = 6;
@@ -463,7 +467,12 @@ impl Shard {
     /// Applies retention at its interval, opens failed logs anew and those that could not be
     /// opened; runs as long as the shard.
     pub async fn maintain(self: Rc<Self>) {
-        let mut retention_due = Duration::ZERO;
+        let interval = |shard: &Self| {
+            let interval_ms = shard.settings().log_retention_check_interval_ms;
+            Duration::from_millis(u64::try_from(interval_ms).unwrap_or(1))
+        };
+        let first_after = interval(&self).min(RETENTION_DELAY_MAX);
+        let mut retention_due = self.io.clock().monotonic() + first_after;
         loop {
             self.io.sleep(REOPEN_INTERVAL).await;
             self.retry_unopened().await;
@@ -476,8 +485,7 @@ impl Shard {
             if now < retention_due {
                 continue;
             }
-            let interval_ms = self.settings().log_retention_check_interval_ms;
-            retention_due = now + Duration::from_millis(u64::try_from(interval_ms).unwrap_or(1));
+            retention_due = now + interval(&self);
             for replica in replicas {
                 let now_ms = self.io.clock().now_ms();
                 if let Err(error) = replica.log().apply_retention(now_ms).await {
