@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 /// Names the folder of a test that runs inside of its own mount namespace.
 const FOLDER_VARIABLE: &str = "FULL_DISK_TEST_FOLDER";
 const DISK_BYTES: u64 = 64 << 20;
+/// The records are of 1970: retention is to leave them alone.
+const SMALL_SEGMENTS: [(&str, &str); 2] = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
 const VALUE_BYTES: usize = 8_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 const PRODUCE: i16 = 12;
@@ -410,7 +412,7 @@ fn a_disk_that_fills_up_costs_what_is_under_way() {
         let node = Node::start(disk);
         let mut client = node.client();
         for topic in ["words", "doomed"] {
-            let code = client.create(topic, &[("segment.bytes", "1048576")]);
+            let code = client.create(topic, &SMALL_SEGMENTS);
             assert_eq!(code, ErrorCode::None);
         }
         assert_eq!(client.produce("doomed", 1).0, ErrorCode::None);
@@ -466,7 +468,7 @@ fn a_node_stops_on_a_full_disk() {
     on_small_disk("a_node_stops_on_a_full_disk", |disk| {
         let node = Node::start(disk);
         let mut client = node.client();
-        let relaxed = [("flush.messages", "1000000"), ("segment.bytes", "1048576")];
+        let relaxed = [("flush.messages", "1000000"), SMALL_SEGMENTS[0], SMALL_SEGMENTS[1]];
         assert_eq!(client.create("relaxed", &relaxed), ErrorCode::None);
         assert_eq!(client.create("safe", &[]), ErrorCode::None);
         let mut acked = vec![0];
