@@ -72,6 +72,9 @@
 //! - `storage/commit.rs`: pipelined group commit, one flush for many logs. `storage/write.rs`: one
 //!   write of one log. `storage/prepare.rs`: space made ready before it is needed.
 //!   `storage/wake.rs`: who waits for what.
+//! - `storage/rounds.rs`: small appends of many logs in one write to the shard's journal, and
+//!   behind that to their segments. `storage/journal.rs`: that ring, `storage/journal_frame.rs`:
+//!   its bytes, `storage/redo.rs`: what it holds after a crash.
 //! - `storage/read.rs`: whole batches from memory or, shared and read ahead, from disk.
 //!   `storage/lookup.rs`: records by their time.
 //! - `storage/producers.rs`: which batches are repeated, which are missing;
@@ -81,7 +84,7 @@
 //! - `storage/data_dir.rs`: the directory around all logs, and whose it is.
 //! - `storage/tests.rs`: on the simulated disk and a real one: `storage/tests/life.rs`,
 //!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`,
-//!   `storage/tests/producers.rs`.
+//!   `storage/tests/producers.rs`, `storage/tests/journal.rs`.
 //
 //!
 //! # `consensus/`: agreement on one log

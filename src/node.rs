@@ -5,6 +5,7 @@
 //! stop is written. Whatever fails on the way is told in one sentence.
 //! **Invariant:** the mark of a clean stop is written only when nothing appends any more.
 
+use crate::base::limits::MIB;
 use crate::base::metrics::ShardMetrics;
 use crate::cluster::changes::ChangeError;
 use crate::cluster::controller::QuorumState;
@@ -25,10 +26,14 @@ use crate::shard::producers::ProducerIdsReply;
 use crate::shard::signal::Flag;
 use crate::shard::state::{Control, NodeFacts, Shard};
 use crate::shard::strays;
-use crate::storage::{Budgets, CleanLog, Committer, DataDir, DataDirError};
+use crate::storage::{
+    Budgets, CleanLog, Committer, DataDir, DataDirError, JOURNAL_BYTES, JOURNAL_PREFIX,
+    JournalPlace, StorageError, redo,
+};
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
@@ -39,6 +44,11 @@ use std::time::{Duration, Instant};
 /// them its listener, a little later than the process.
 const LISTEN_WAIT_MAX: Duration = Duration::from_secs(2);
 const LISTEN_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// All journals take at most the `1 / JOURNALS_SHARE`th part of what is free on the disk.
+const JOURNALS_SHARE: u64 = 64;
+/// A smaller journal would be full most of the time.
+const JOURNAL_BYTES_MIN: u64 = 4 * MIB as u64;
 
 pub use crate::config::ServeArgs;
 
@@ -57,6 +67,8 @@ pub enum NodeError {
     Listen { address: SocketAddr, cause: io::Error },
     #[error("the cluster's metadata cannot be used: {0}")]
     Metadata(String),
+    #[error("what journals hold cannot be brought to the partitions: {0}")]
+    Journal(StorageError),
     #[error("the data directory cannot be cleaned up: {0}")]
     Strays(io::Error),
     #[error("this broker cannot be registered: {0}")]
@@ -277,6 +289,9 @@ async fn shard_main(
         Ok(file) => committer.flush_through(file),
         Err(error) => tracing::warn!(%error, "flushes go through the logs' own files"),
     }
+    if let Some(place) = journal_place(&io, &mesh, &start.settings.data_dir).await {
+        committer.journal_in(&io, place);
+    }
     let clean = start.clean.iter().cloned();
     let shard = Shard::new(io, mesh, start.node.clone(), metrics, committer, clean);
     Server::new(shard.clone()).open();
@@ -290,6 +305,23 @@ async fn shard_main(
     let result = control_shard_main(&shard, &start).await;
     shard.end_others();
     result.map(|logs| (logs, Totals::of(&shard)))
+}
+
+/// Where this shard's journal is to be; `None`: the disk has little room.
+async fn journal_place(
+    io: &Io,
+    mesh: &Mesh<ShardMessage>,
+    data_dir: &Path,
+) -> Option<JournalPlace> {
+    let space = io.disk_space(data_dir).await.ok()?;
+    let share = space.usable_bytes / JOURNALS_SHARE / mesh.shards_count() as u64;
+    let bytes = share.min(JOURNAL_BYTES) / MIB as u64 * MIB as u64;
+    let name = format!("{JOURNAL_PREFIX}{}", mesh.shard().0);
+    (bytes >= JOURNAL_BYTES_MIN).then(|| JournalPlace {
+        data_dir: data_dir.to_path_buf(),
+        name,
+        bytes,
+    })
 }
 
 /// The life of the shard that has the controller and the listener.
@@ -308,6 +340,15 @@ async fn control_shard_main(shard: &Rc<Shard>, start: &Start) -> Result<Vec<Clea
         false => NodeError::Metadata(error.to_string()),
     })?;
     let image = controller.image();
+    // No log is opened before: the image that tells of them is handed out below.
+    let redone = redo(&shard.io, data_dir).await.map_err(|error| match &error {
+        StorageError::Io { source, .. } if is_full(source) => full(),
+        _ => NodeError::Journal(error),
+    })?;
+    if redone.rounds > 0 {
+        let (rounds, bytes) = (redone.rounds, redone.bytes);
+        tracing::info!(rounds, bytes, "partitions have what the journals held");
+    }
     let set_aside = strays::set_aside(&shard.io, data_dir, &image, &start.clean).await;
     set_aside.map_err(|error| if is_full(&error) { full() } else { NodeError::Strays(error) })?;
     distribute(shard, &image).await;

@@ -524,6 +524,10 @@ impl Shard {
             }
         });
         let closed = stream::iter(closing).buffer_unordered(LOGS_AT_ONCE);
-        closed.filter_map(async |clean| clean).collect().await
+        let clean = closed.filter_map(async |clean| clean).collect().await;
+        if let Err(error) = self.committer.end_journal().await {
+            tracing::warn!(%error, "journal not removed: the next start reads it");
+        }
+        clean
     }
 }

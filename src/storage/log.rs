@@ -189,6 +189,14 @@ pub(super) struct LogCell {
     /// Background preparation runs on the active segment.
     pub preparing: Cell<bool>,
     pub checkpointing: Cell<bool>,
+    /// Waits among those whose segment should get what the journal has.
+    pub behind_due: Cell<bool>,
+    /// It was its turn while another write was on its way.
+    pub behind_missed: Cell<bool>,
+    /// Somebody waits until all of it is in its files: nothing waits for a round's flush.
+    pub drains: Cell<bool>,
+    /// Whatever rounds of the journal hold of it is in its files, or wanted no more.
+    pub in_files: Rc<Cell<bool>>,
 }
 
 /// The parts of a log that change.
@@ -256,6 +264,17 @@ impl LogState {
         // A segment that was just begun says nothing of those before it.
         let filled = self.segments.iter().rev().filter(|segment| segment.end_bytes.get() > 0);
         filled.map(|segment| segment.dirty_bytes()).take_while(|&bytes| bytes > 0).sum()
+    }
+
+    /// Bytes that neither a file nor the journal has: somebody waits for them.
+    pub fn urgent_bytes(&self) -> u64 {
+        let filled = self.segments.iter().rev().filter(|segment| segment.end_bytes.get() > 0);
+        filled.map(|segment| segment.urgent_bytes()).take_while(|&bytes| bytes > 0).sum()
+    }
+
+    /// Bytes that only the journal has.
+    pub fn behind_bytes(&self) -> u64 {
+        self.first_dirty().map_or(0, |segment| segment.behind_bytes())
     }
 
     /// Where the batch of `sent` has been since an earlier append; nothing: it may be appended.
@@ -559,12 +578,17 @@ impl LogCell {
             return;
         }
         state.fenced = Some(reason.to_owned());
-        let dirty_bytes = state.dirty_bytes();
+        let urgent_bytes = state.urgent_bytes();
         drop(state);
-        self.committer.undirtied(dirty_bytes);
+        self.committer.undirtied(urgent_bytes);
         self.flush_wakers.wake_upto(i64::MAX);
         self.quiet_wakers.wake_all();
         self.committer.room_wakers().wake_all();
+    }
+
+    /// The name of its directory, if it is one that the journal can hold.
+    pub fn dir_name(&self) -> Option<&str> {
+        self.dir.file_name()?.to_str()
     }
 
     /// Whether some task works on the files so that cutting or closing must wait.

@@ -3,11 +3,12 @@
 //!
 //! Reading order: [`log`] is the public face; [`segment`], [`index`], [`epochs`] and [`frame`] are
 //! what a log is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring
-//! them to the disk, into space that [`prepare`] made ready; [`read`] and [`lookup`] find them
-//! again; [`retention`] and [`truncate`] give them up; [`checkpoint`] and [`recovery`] carry a log
-//! over a stop or a crash, with [`scan`]; [`producers`] tells repeated batches, [`snapshot`] and
-//! [`replay`] carry that over; [`data_dir`] is the directory around all logs; [`wake`] lets tasks
-//! wait.
+//! them to the disk, into space that [`prepare`] made ready, small ones of many logs through the
+//! shard's [`journal`] in [`rounds`], which [`redo`] reads after a crash; [`read`] and [`lookup`]
+//! find them again; [`retention`] and [`truncate`] give them up; [`checkpoint`] and [`recovery`]
+//! carry a log over a stop or a crash, with [`scan`]; [`producers`] tells repeated batches,
+//! [`snapshot`] and [`replay`] carry that over; [`data_dir`] is the directory around all logs;
+//! [`wake`] lets tasks wait.
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
 //! appended.
 #![forbid(unsafe_code)]
@@ -18,14 +19,18 @@ pub mod data_dir;
 pub mod epochs;
 mod frame;
 mod index;
+mod journal;
+mod journal_frame;
 pub mod log;
 mod lookup;
 mod prepare;
 pub mod producers;
 mod read;
 mod recovery;
+mod redo;
 mod replay;
 mod retention;
+mod rounds;
 mod scan;
 mod segment;
 mod snapshot;
@@ -39,11 +44,13 @@ mod write;
 pub use checkpoint::CleanLog;
 pub use commit::{Budgets, Committer};
 pub use data_dir::{DataDir, DataDirError};
+pub use journal::{JOURNAL_BYTES, JournalPlace};
 pub use log::{
     AppendError, Appended, FlushError, FlushPolicy, Log, LogConfig, OpenLog, ReadBatches,
     ReadError, Recovery, TimestampedOffset, Watch,
 };
 pub use producers::{KnownProducer, ProducerError};
+pub use redo::{JOURNAL_PREFIX, Redone, redo};
 
 use crate::base::ids::{Offset, TopicId};
 use std::path::PathBuf;

@@ -54,6 +54,9 @@ pub(super) async fn open(
             return Ok((log, Recovery { corrupt: clean.corrupt.clone(), ..Recovery::default() }));
         }
     }
+    if let Some(journal) = committer.journal() {
+        journal.redo_for(&dir).await?;
+    }
     let recovery = Recovery::default();
     let known_upto = Offset(i64::MAX);
     let mut opening = Opening { io, committer, open: &open, dir, recovery, known_upto };
@@ -229,6 +232,10 @@ fn build(io: &Io, committer: &Committer, open: &OpenLog, dir: Rc<Path>, mut part
         held: Cell::new(false),
         preparing: Cell::new(false),
         checkpointing: Cell::new(false),
+        behind_due: Cell::new(false),
+        behind_missed: Cell::new(false),
+        drains: Cell::new(false),
+        in_files: Rc::default(),
     });
     committer.register(&cell);
     Log(cell)

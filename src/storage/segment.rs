@@ -2,9 +2,9 @@
 //!
 //! Holds the counts of its bytes, its index and, once needed, its open file. Knows no other
 //! segment.
-//! **Invariant:** `flushed_bytes <= written_bytes <= end_bytes`; only flushed bytes are ever
-//! acknowledged (unless the log's flush policy trades that away), and only written bytes are read
-//! from the file.
+//! **Invariant:** `flushed_bytes <= written_bytes <= end_bytes` and `journaled_bytes <= end_bytes`;
+//! only flushed or journaled bytes are ever acknowledged (unless the log's flush policy trades that
+//! away), and only written bytes are read from the file.
 
 use super::StorageError;
 use super::index::SparseIndex;
@@ -61,6 +61,9 @@ pub struct Segment {
     pub allocated_bytes: Cell<u64>,
     /// Up to here the file was written before and its metadata is durable.
     pub prepared_bytes: Cell<u64>,
+    /// Up to here the journal has what the file may lack.
+    pub journaled_bytes: Cell<u64>,
+    pub journaled_offset: Cell<Offset>,
     pub end_offset: Cell<Offset>,
     pub written_offset: Cell<Offset>,
     pub flushed_offset: Cell<Offset>,
@@ -121,6 +124,8 @@ impl Segment {
             flushed_bytes: Cell::new(facts.bytes),
             allocated_bytes: Cell::new(facts.bytes),
             prepared_bytes: Cell::new(facts.bytes),
+            journaled_bytes: Cell::new(0),
+            journaled_offset: Cell::new(facts.base_offset),
             end_offset: Cell::new(facts.end_offset),
             written_offset: Cell::new(facts.end_offset),
             flushed_offset: Cell::new(facts.end_offset),
@@ -220,6 +225,31 @@ impl Segment {
         self.end_bytes.get() - self.written_bytes.get()
     }
 
+    /// Up to here the file or the journal has the bytes.
+    pub fn safe_bytes(&self) -> u64 {
+        self.written_bytes.get().max(self.journaled_bytes.get())
+    }
+
+    /// The offset at [`Segment::safe_bytes`].
+    pub fn safe_offset(&self) -> Offset {
+        self.written_offset.get().max(self.journaled_offset.get())
+    }
+
+    /// Bytes that neither has yet: somebody waits for them.
+    pub fn urgent_bytes(&self) -> u64 {
+        self.end_bytes.get() - self.safe_bytes()
+    }
+
+    /// Bytes that only the journal has.
+    pub fn behind_bytes(&self) -> u64 {
+        self.journaled_bytes.get().saturating_sub(self.written_bytes.get())
+    }
+
+    /// The partition's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Whether the index in memory knows the whole segment.
     pub fn has_index(&self) -> bool {
         self.index.borrow().is_some() && !self.index_partial.get()
@@ -285,7 +315,7 @@ impl Segment {
     /// Asserts the order of the counts; ends every change of them.
     pub fn check(&self) {
         assert!(self.flushed_bytes.get() <= self.written_bytes.get());
-        assert!(self.written_bytes.get() <= self.end_bytes.get());
+        assert!(self.safe_bytes() <= self.end_bytes.get());
     }
 }
 

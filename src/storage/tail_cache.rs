@@ -12,6 +12,7 @@ use crate::base::ids::Offset;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB};
 use crate::io::{Buffer, Slice, TailBuffer};
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// First chunk of a quiet log, bytes: small, since there may be thousands of quiet logs.
 pub const CHUNK_BYTES_MIN: usize = 16 * KIB;
@@ -272,6 +273,9 @@ impl Tail {
             if chunk_end <= at {
                 continue;
             }
+            if at == end_file {
+                break;
+            }
             assert!(chunk.file_position <= at, "dirty bytes stay in memory until they are written");
             if chunk.carry_on_disk && at == chunk.file_position {
                 plan.carry_from_disk = Some(chunk.carried_bytes);
@@ -292,6 +296,27 @@ impl Tail {
         }
         assert_eq!(at, end_file, "dirty bytes are in memory");
         plan
+    }
+
+    /// Shows the bytes of `range` of the segment's file, which are all in memory, in order.
+    pub fn visit(&self, segment_base: Offset, range: Range<u64>, mut see: impl FnMut(&[u8])) {
+        let starts_before = |chunk: &Chunk| {
+            let own_start = chunk.file_position + chunk.carried_bytes as u64;
+            chunk.segment_base == segment_base && own_start <= range.start
+        };
+        // What is looked for lies near the end.
+        let first = self.chunks.iter().rposition(starts_before).expect("bytes are in memory");
+        let mut at = range.start;
+        for chunk in self.chunks.range(first..) {
+            let to = chunk.file_end().min(range.end);
+            let part = (at - chunk.file_position) as usize..(to - chunk.file_position) as usize;
+            see(&chunk.buffer.slice(part));
+            at = to;
+            if at == range.end {
+                return;
+            }
+        }
+        panic!("dirty bytes are in memory");
     }
 
     /// Lets go of the oldest chunk, unless it still takes appends, when it ends at or before

@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod journal;
 mod life;
 mod producers;
 mod real;
@@ -28,6 +29,17 @@ pub fn small() -> LogConfig {
 
 pub fn committer(io: &Io) -> Committer {
     Committer::new(io, &Rc::new(ShardMetrics::default()))
+}
+
+/// A committer with a journal of `bytes`, and what an earlier one holds put where it belongs.
+pub async fn journaling(io: &Io, bytes: u64) -> Committer {
+    let data_dir = PathBuf::from("/data");
+    io.create_dir_all(&data_dir).await.expect("a directory");
+    redo(io, &data_dir).await.expect("the disk works");
+    let committer = committer(io);
+    let name = format!("{JOURNAL_PREFIX}0");
+    committer.journal_in(io, JournalPlace { data_dir, name, bytes });
+    committer
 }
 
 pub async fn open_at(

@@ -15,6 +15,7 @@ use super::snapshot::SNAPSHOT_SUFFIX;
 use super::wake::Raised;
 use super::write::rewind;
 use crate::base::ids::Offset;
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -33,7 +34,10 @@ impl Log {
     pub async fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
         let held = self.still().await?;
         let unfinished = Unfinished(&self.0);
-        let cut = self.cut_with_producers(offset).await;
+        let cut = match self.0.disown_journaled().await {
+            Ok(()) => self.cut_with_producers(offset).await,
+            Err(error) => Err(failed("write to the journal of", &self.0.dir)(error)),
+        };
         std::mem::forget(unfinished);
         if let Err(error) = &cut {
             self.0.fence(&format!("cutting the log failed: {error}"));
@@ -100,6 +104,7 @@ impl Log {
             state.cursors.clear();
             state.segments.iter().cloned().collect()
         };
+        self.0.in_files.set(true); // nobody wants them any more
         for segment in segments {
             segment.forget_file();
             self.0.committer.read_cache().forget(segment.id);
@@ -127,7 +132,10 @@ impl Log {
     async fn still(&self) -> Result<Raised<'_>, StorageError> {
         let cell = &self.0;
         let tries_count = cell.state.borrow().no_space_count;
+        let _drains = Draining::begin(&cell.drains);
         loop {
+            cell.committer.flush_behind();
+            cell.committer.write_behind_soon(cell);
             let lazy = cell.state.borrow_mut().lazy_flush.take();
             if let Some(pending) = lazy {
                 cell.committer.flush_soon(pending);
@@ -261,6 +269,8 @@ impl Log {
         segment.flushed_bytes.set(position);
         segment.written_bytes.set(position);
         segment.written_offset.set(end_offset);
+        segment.journaled_bytes.set(0);
+        segment.journaled_offset.set(segment.base_offset);
         segment.flushed_offset.set(end_offset);
         segment.allocated_bytes.set(position);
         segment.prepared_bytes.set(position);
@@ -281,6 +291,30 @@ impl Log {
         self.0.committer.release_tail(released_bytes);
         self.0.committer.read_cache().forget(segment.id);
         self.0.flush_wakers.wake_upto(i64::MAX);
+    }
+}
+
+impl LogCell {
+    /// Nothing that the journal holds of this log may come back after the cut.
+    async fn disown_journaled(&self) -> std::io::Result<()> {
+        let Some(journal) = self.committer.journal() else { return Ok(()) };
+        journal.disown(&self.dir, self.topic_id, self.committer.flush_file()).await
+    }
+}
+
+/// Says that somebody waits until all of a log is in its files.
+struct Draining<'a>(&'a Cell<bool>);
+
+impl<'a> Draining<'a> {
+    fn begin(flag: &'a Cell<bool>) -> Draining<'a> {
+        flag.set(true);
+        Draining(flag)
+    }
+}
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

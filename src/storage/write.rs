@@ -8,7 +8,7 @@
 //! storage.
 
 use super::commit::Pending;
-use super::log::{FlushError, FlushPolicy, LogCell};
+use super::log::{FlushError, FlushPolicy, LogCell, LogState};
 use super::prepare;
 use super::segment::Segment;
 use super::tail_cache::WritePlan;
@@ -35,7 +35,7 @@ pub(super) async fn write_next(
     linked: bool,
 ) -> (u64, Result<Option<Pending>, WriteFailure>) {
     let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
-    match write_segment(log, &segment, linked).await {
+    match write_segment(log, &segment, How { linked, behind: false }).await {
         Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
         Err(error) if is_full(&error) => (0, Err(take_back(log, &segment).await)),
         Err(error) => {
@@ -45,16 +45,45 @@ pub(super) async fn write_next(
     }
 }
 
+/// Writes what only the journal has. Returns the bytes written and how it went; nothing is taken
+/// back when the disk is full.
+pub(super) async fn write_behind(
+    log: &Rc<LogCell>,
+) -> (u64, Result<Option<Pending>, WriteFailure>) {
+    let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
+    match write_segment(log, &segment, How { linked: false, behind: true }).await {
+        Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
+        Err(error) if is_full(&error) => (0, Err(WriteFailure::NoSpace)),
+        Err(error) => {
+            let reason = format!("write to segment {} failed: {error}", segment.base_offset);
+            (0, Err(WriteFailure::Io(reason)))
+        }
+    }
+}
+
+/// How a write is done.
+#[derive(Clone, Copy)]
+struct How {
+    /// With a flush.
+    linked: bool,
+    /// Only what the journal has, which nobody waits for.
+    behind: bool,
+}
+
 async fn write_segment(
     log: &Rc<LogCell>,
     segment: &Rc<Segment>,
-    linked: bool,
+    How { linked, behind }: How,
 ) -> io::Result<(u64, Pending)> {
     let file = prepare::ready_file(log, segment).await?;
     await_earlier(log, segment).await?;
     let from = segment.written_bytes.get() / ALIGN * ALIGN;
     let (plan, end_bytes, end_offset) = loop {
-        let need = segment.end_bytes.get().next_multiple_of(ALIGN);
+        let (end_bytes, end_offset) = match behind {
+            true => (segment.journaled_bytes.get(), segment.journaled_offset.get()),
+            false => (segment.end_bytes.get(), segment.end_offset.get()),
+        };
+        let need = end_bytes.next_multiple_of(ALIGN);
         if need > segment.allocated_bytes.get() {
             prepare::allocate(log, segment, &file).await?;
         } else if prepare::zeroing_reaches(segment, need) {
@@ -63,9 +92,8 @@ async fn write_segment(
                 .await;
         } else {
             let state = log.state.borrow();
-            let end_bytes = segment.end_bytes.get();
             let plan = state.tail.plan_write(segment.base_offset, from, end_bytes);
-            break (plan, end_bytes, segment.end_offset.get());
+            break (plan, end_bytes, end_offset);
         }
     };
     let gather = complete(log, segment, &file, from, plan).await?;
@@ -73,7 +101,7 @@ async fn write_segment(
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
     let through = log.committer.flush_file();
-    let submitted = log.committer.submitting();
+    let submitted = (!behind).then(|| log.committer.submitting());
     match through.filter(|through| prepared && file.is_flushed_by(through)) {
         Some(through) if linked => file.write_and_sync_through(from, gather, &through).await?,
         _ if linked => file.write_and_sync(from, gather).await?,
@@ -101,9 +129,7 @@ async fn write_segment(
 async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> {
     let is_due = || {
         let state = log.state.borrow();
-        let earlier = state.segments.iter().rev().skip_while(|it| !Rc::ptr_eq(it, segment)).skip(1);
-        let mut open = earlier.take_while(|it| !it.closed.get());
-        state.fenced.is_some() || open.all(|it| it.flushed_bytes.get() == it.end_bytes.get())
+        state.fenced.is_some() || earlier_are_flushed(&state, segment)
     };
     if is_due() {
         return refuse_fenced(log);
@@ -113,8 +139,16 @@ async fn await_earlier(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<(
     if let Some(pending) = lazy {
         log.committer.flush_soon(pending);
     }
+    log.committer.flush_behind();
     log.quiet_wakers.until(|| is_due().then_some(())).await;
     refuse_fenced(log)
+}
+
+/// Whether all segments before this one are on stable storage.
+pub(super) fn earlier_are_flushed(state: &LogState, segment: &Rc<Segment>) -> bool {
+    let earlier = state.segments.iter().rev().skip_while(|it| !Rc::ptr_eq(it, segment)).skip(1);
+    let mut open = earlier.take_while(|it| !it.closed.get());
+    open.all(|it| it.flushed_bytes.get() == it.end_bytes.get())
 }
 
 fn refuse_fenced(log: &LogCell) -> io::Result<()> {
@@ -207,8 +241,8 @@ async fn carried_block(
     Ok(carried)
 }
 
-/// A full disk: takes back every record that no write holds, so that appends may go on with what
-/// fits.
+/// A full disk: takes back every record that neither a write nor the journal holds, so that appends
+/// may go on with what fits.
 ///
 /// Under a relaxed policy the records were acknowledged already: they stay, and the write is tried
 /// again.
@@ -238,8 +272,8 @@ async fn take_back_alone(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailu
     }
     cut_unwritten(log, segment);
     log.flush_wakers.wake_upto(i64::MAX);
-    // Nothing behind the written end may ever look like a batch again.
-    let end = segment.written_bytes.get().next_multiple_of(ALIGN);
+    // Nothing behind the end may ever look like a batch again.
+    let end = segment.safe_bytes().next_multiple_of(ALIGN);
     if let Some(file) = segment.opened()
         && segment.allocated_bytes.get() > end
     {
@@ -255,8 +289,8 @@ async fn take_back_alone(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailu
 
 fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     let mut state = log.state.borrow_mut();
-    let dropped_bytes = state.dirty_bytes();
-    let end_offset = segment.written_offset.get();
+    let dropped_bytes = state.urgent_bytes();
+    let end_offset = segment.safe_offset();
     tracing::warn!(
         log = %log.dir.display(),
         from = end_offset.0,
@@ -279,11 +313,11 @@ fn cut_unwritten(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     log.committer.undirtied(dropped_bytes);
 }
 
-/// Sets an unsealed segment's end back to what is written.
+/// Sets an unsealed segment's end back to what is written or journaled.
 pub(super) fn rewind(segment: &Segment, end_offset: Offset) {
     segment.sealed.set(false);
     segment.snapshot.take();
-    segment.end_bytes.set(segment.written_bytes.get());
+    segment.end_bytes.set(segment.safe_bytes());
     segment.end_offset.set(end_offset);
     // The largest timestamp may have been taken back: as an upper bound it makes look-ups slower,
     // not wrong.

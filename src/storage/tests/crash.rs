@@ -23,6 +23,8 @@ type Models = Rc<RefCell<Vec<Model>>>;
 
 struct Load {
     recycles: bool,
+    /// 0: there is none.
+    journal_bytes: u64,
     bytes_max: usize,
 }
 
@@ -100,7 +102,8 @@ fn many_lives(seed: u64, one_flush_for_all: bool, recycles: bool) {
     let models: Models = Rc::default();
     models.borrow_mut().resize_with(LOGS_COUNT, Model::default);
     let bytes_max = if random.bool() { 600 } else { 20_000 };
-    let load = Rc::new(Load { recycles, bytes_max });
+    let journal_bytes = [0, 64 << 10, 256 << 10, 1 << 20][random.usize(..4)];
+    let load = Rc::new(Load { recycles, bytes_max, journal_bytes });
     let mut disk = Disk::default();
     for life in 0..LIVES_COUNT {
         let what = format!("seed {seed}, life {life}");
@@ -118,7 +121,10 @@ async fn one_life(io: &Io, models: Models, random: &mut fastrand::Rng, load: Rc<
     let recycles = load.recycles;
     let retention_bytes = if recycles { 120_000 } else { -1 };
     let config = LogConfig { retention_ms: -1, retention_bytes, ..small() };
-    let committer = committer(io);
+    let committer = match load.journal_bytes {
+        0 => committer(io),
+        bytes => journaling(io, bytes).await,
+    };
     let mut logs = Vec::new();
     for number in 0..LOGS_COUNT {
         let opened = open_at(io, &committer, &dir(number), &config).await;

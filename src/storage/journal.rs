@@ -1,0 +1,395 @@
+//! One shard's journal: a ring of rounds, each the small appends of many logs in one write.
+//!
+//! Segments get the same bytes later, in larger pieces, and then the ring's oldest rounds are given
+//! up. After a crash [`redo`](super::redo) writes what segments lack. The file is made, zeroed and
+//! flushed once, in the background, so that a round never changes metadata.
+//! **Invariant:** a round's place is used again only when all its parts are flushed in their
+//! segments or wanted no more; after a failed round none follows.
+
+use super::StorageError;
+use super::journal_frame::{
+    FIRST_BLOCK_BYTES, JournalId, Part, Place, RoundWriter, encode_first_block, round_bytes,
+};
+use super::log::LogCell;
+use super::recovery::failed;
+use super::redo::redo_dir;
+use super::segment::Segment;
+use super::wake::Wakers;
+use crate::base::ids::TopicId;
+use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
+use crate::io::{Buffer, File, Io, OpenMode};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+
+/// Bytes of a journal where there is room: half of it is a second of what small appends write.
+pub const JOURNAL_BYTES: u64 = 64 * MIB as u64;
+
+/// Rounds that would have used a journal before one is made: a quiet shard needs none.
+const WANTED_COUNT: u32 = if cfg!(test) { 2 } else { 32 };
+
+/// Rounds that are looked at for logs that went quiet: a busy ring has thousands.
+const LOOKED_AT_COUNT: usize = 256;
+
+/// Zeroes in one write while the file is made.
+const ZERO_PIECE_BYTES: u64 = MIB as u64;
+
+/// Where a journal is to be.
+#[derive(Debug, Clone)]
+pub struct JournalPlace {
+    /// The data directory, which holds the partitions' directories.
+    pub data_dir: PathBuf,
+    pub name: String,
+    /// Size of the ring, whole blocks.
+    pub bytes: u64,
+}
+
+impl JournalPlace {
+    fn path(&self) -> PathBuf {
+        self.data_dir.join(&self.name)
+    }
+}
+
+/// What a live round has of one log.
+pub(super) struct LivePart {
+    pub log: Weak<LogCell>,
+    pub segment: Rc<Segment>,
+    pub end_bytes: u64,
+    /// See [`LogCell::in_files`].
+    pub in_files: Rc<Cell<bool>>,
+}
+
+impl LivePart {
+    fn is_done(&self) -> bool {
+        self.in_files.get() || self.segment.flushed_bytes.get() >= self.end_bytes
+    }
+}
+
+struct LiveRound {
+    number: u64,
+    /// Counted from the journal's making, without end; its place is this modulo the ring's size.
+    start: u64,
+    parts: Vec<LivePart>,
+}
+
+struct Ring {
+    file: Rc<File>,
+    id: JournalId,
+    bytes: u64,
+    head: u64,
+    number_next: u64,
+    live: VecDeque<LiveRound>,
+}
+
+enum Phase {
+    Unmade,
+    Making,
+    Ready,
+    /// No round follows; the segments get what the ring has.
+    Ended,
+}
+
+/// Room for a round that was taken.
+pub(super) struct Reserved {
+    pub file: Rc<File>,
+    pub position: u64,
+    id: JournalId,
+    number: u64,
+    needed_from: u64,
+}
+
+impl Reserved {
+    /// Begins the round of what stands at `places`, in a buffer of the size that was reserved.
+    pub fn writer<'a, 'p>(
+        &self,
+        buffer: &'a mut Buffer,
+        places: impl Iterator<Item = (Place<'p>, usize)>,
+    ) -> RoundWriter<'a> {
+        RoundWriter::new(&mut buffer[..], self.id, (self.number, self.needed_from), places)
+    }
+}
+
+/// The journal of a shard; see the module.
+pub(super) struct Journal {
+    io: Io,
+    place: JournalPlace,
+    phase: RefCell<Phase>,
+    wanted_count: Cell<u32>,
+    ring: RefCell<Option<Ring>>,
+    /// A round is on its way to the disk: there is never a second.
+    pub writing: Cell<bool>,
+    pub wakers: Wakers,
+    /// A failed round may be read after a crash: its logs must not be opened anew.
+    poisoned: Cell<bool>,
+}
+
+impl Journal {
+    pub fn new(io: &Io, place: JournalPlace) -> Journal {
+        assert!(place.bytes.is_multiple_of(DIRECT_ALIGN_BYTES as u64), "a ring of whole blocks");
+        Journal {
+            io: io.clone(),
+            place,
+            phase: RefCell::new(Phase::Unmade),
+            wanted_count: Cell::new(0),
+            ring: RefCell::new(None),
+            writing: Cell::new(false),
+            wakers: Wakers::default(),
+            poisoned: Cell::new(false),
+        }
+    }
+
+    /// Whether a round can be written now. One that often cannot is made.
+    pub fn is_ready(self: &Rc<Self>) -> bool {
+        let mut phase = self.phase.borrow_mut();
+        match *phase {
+            Phase::Ready => !self.writing.get(),
+            Phase::Unmade => {
+                self.wanted_count.set(self.wanted_count.get() + 1);
+                if self.wanted_count.get() >= WANTED_COUNT {
+                    *phase = Phase::Making;
+                    self.io.spawn(self.clone().make_or_end());
+                }
+                false
+            }
+            Phase::Making | Phase::Ended => false,
+        }
+    }
+
+    async fn make_or_end(self: Rc<Self>) {
+        let path = self.place.path();
+        let made = self.make(&path).await;
+        if let Ok(true) = made {
+            *self.phase.borrow_mut() = Phase::Ready;
+            return;
+        }
+        *self.phase.borrow_mut() = Phase::Ended;
+        if let Err(error) = made {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no journal: each log is written by itself");
+        }
+        // What is there of it has no round.
+        let _ = self.io.remove_file(&path).await;
+    }
+
+    /// Makes the file; false where one flush does not serve all files.
+    async fn make(&self, path: &Path) -> io::Result<bool> {
+        let file = self.io.open(path, OpenMode::CreateNew).await?;
+        if !file.one_flush_for_all() {
+            return Ok(false);
+        }
+        let total_bytes = FIRST_BLOCK_BYTES as u64 + self.place.bytes;
+        file.allocate(total_bytes).await?;
+        let mut at = 0;
+        while at < total_bytes {
+            let bytes = ZERO_PIECE_BYTES.min(total_bytes - at);
+            file.write_zeroes(at, bytes).await?;
+            at += bytes;
+        }
+        let id = JournalId(TopicId::random().0);
+        let mut block = self.io.memory().allocate_wait(FIRST_BLOCK_BYTES).await;
+        block.copy_from_slice(&encode_first_block(id));
+        file.write_and_sync(0, vec![block.freeze()]).await?;
+        self.io.sync_dir(&self.place.data_dir).await?;
+        let (bytes, file) = (self.place.bytes, Rc::new(file));
+        let live = VecDeque::new();
+        *self.ring.borrow_mut() = Some(Ring { file, id, bytes, head: 0, number_next: 1, live });
+        Ok(true)
+    }
+
+    /// Whether a flush of the journal's serves `file`, too.
+    pub fn flushes(&self, file: &File) -> bool {
+        self.ring.borrow().as_ref().is_some_and(|ring| file.is_flushed_by(&ring.file))
+    }
+
+    /// Takes room for a round whose parts take `parts_bytes`; `None`: there is none now.
+    pub fn reserve(&self, parts_bytes: usize, parts: Vec<LivePart>) -> Option<Reserved> {
+        let mut ring = self.ring.borrow_mut();
+        let ring = ring.as_mut()?;
+        ring.give_up_done();
+        let bytes = round_bytes(parts_bytes) as u64;
+        let place = ring.head % ring.bytes;
+        let skipped = if place + bytes > ring.bytes { ring.bytes - place } else { 0 };
+        let start = ring.head + skipped;
+        if bytes > ring.bytes || start + bytes - ring.tail() > ring.bytes {
+            return None;
+        }
+        let number = ring.number_next;
+        ring.number_next += 1;
+        ring.head = start + bytes;
+        ring.live.push_back(LiveRound { number, start, parts });
+        Some(Reserved {
+            file: ring.file.clone(),
+            position: FIRST_BLOCK_BYTES as u64 + start % ring.bytes,
+            id: ring.id,
+            number,
+            needed_from: ring.live.front().map_or(number, |oldest| oldest.number),
+        })
+    }
+
+    /// Where more than half of the ring is needed: logs whose segments should get what its oldest
+    /// rounds have.
+    pub fn pressing(&self, count_max: usize) -> Vec<Rc<LogCell>> {
+        let ring = self.ring.borrow();
+        let Some(ring) = ring.as_ref().filter(|it| it.head - it.tail() > it.bytes / 2) else {
+            return Vec::new();
+        };
+        let parts = ring.live.iter().take(count_max).flat_map(|round| &round.parts);
+        let waiting = parts.filter(|part| !part.is_done()).take(count_max);
+        waiting.filter_map(|part| part.log.upgrade()).collect()
+    }
+
+    /// At most `count_max` logs that `is_wanted` and whose segments lack what the oldest rounds
+    /// have.
+    pub fn waiting(
+        &self,
+        count_max: usize,
+        is_wanted: impl Fn(&LogCell) -> bool,
+    ) -> Vec<Rc<LogCell>> {
+        let mut found: Vec<Rc<LogCell>> = Vec::new();
+        let ring = self.ring.borrow();
+        let rounds = ring.iter().flat_map(|ring| ring.live.iter().take(LOOKED_AT_COUNT));
+        for part in rounds.flat_map(|round| &round.parts).filter(|part| !part.is_done()) {
+            let Some(log) = part.log.upgrade().filter(|log| !log.behind_due.get()) else {
+                continue;
+            };
+            if is_wanted(&log) && !found.iter().any(|known| Rc::ptr_eq(known, &log)) {
+                found.push(log);
+            }
+            if found.len() == count_max {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Whether segments lack nothing that rounds have.
+    pub fn is_done(&self) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        ring.as_mut().is_none_or(|ring| {
+            ring.give_up_done();
+            ring.live.is_empty()
+        })
+    }
+
+    /// A round failed: none follows, and what is there of it is made unreadable.
+    pub async fn fail(&self, failed: &Reserved) {
+        *self.phase.borrow_mut() = Phase::Ended;
+        let mut block = self.io.memory().allocate_wait(DIRECT_ALIGN_BYTES).await;
+        block.fill(0);
+        let wiped = failed.file.write_and_sync(failed.position, vec![block.freeze()]).await;
+        if let Err(error) = wiped {
+            self.poisoned.set(true);
+            let path = self.place.path();
+            tracing::error!(path = %path.display(), %error, "a failed round cannot be wiped");
+        }
+    }
+
+    /// Writes what live rounds hold of the partition directory `dir` into its segments. To be
+    /// called before its log is opened anew.
+    ///
+    /// # Errors
+    /// The disk's: the log must stay closed.
+    pub async fn redo_for(&self, dir: &Path) -> Result<(), StorageError> {
+        let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
+        let mut flags: Vec<Rc<Cell<bool>>> = Vec::new();
+        let (file, needed_from) = {
+            let mut ring = self.ring.borrow_mut();
+            let Some(ring) = ring.as_mut() else { return Ok(()) };
+            ring.give_up_done();
+            for part in ring.live.iter().flat_map(|round| &round.parts) {
+                if part.segment.dir() == dir && !part.is_done() {
+                    flags.push(part.in_files.clone());
+                }
+            }
+            let Some(oldest) = ring.live.front().filter(|_| !flags.is_empty()) else {
+                return Ok(());
+            };
+            (ring.file.clone(), oldest.number)
+        };
+        if self.poisoned.get() {
+            let error = io::Error::other("a round failed: only a restart tells what it left");
+            return Err(failed("trust the journal", &self.place.path())(error));
+        }
+        let name = name.to_string_lossy();
+        redo_dir(&self.io, &file, parent, (&name, needed_from)).await?;
+        flags.iter().for_each(|in_files| in_files.set(true));
+        Ok(())
+    }
+
+    /// Says durably that what earlier rounds hold of the partition directory `dir` counts no more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn disown(
+        &self,
+        dir: &Path,
+        topic_id: TopicId,
+        through: Option<Rc<File>>,
+    ) -> io::Result<()> {
+        let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+        self.wakers.until(|| (!self.writing.get()).then_some(())).await;
+        // Rounds that were given up may be read again until the next one is written.
+        if self.ring.borrow().as_ref().is_none_or(|ring| ring.number_next == 1) {
+            return Ok(());
+        }
+        let place = Place { dir_name: name, topic_id, segment: Default::default(), position: 0 };
+        let part = Part { place, bytes: &[] };
+        let parts_bytes = place.bytes_with(0);
+        let reserved = self.reserve(parts_bytes, Vec::new());
+        let reserved = reserved.ok_or_else(|| io::Error::other("the journal is full"))?;
+        self.writing.set(true);
+        let mut buffer = self.io.memory().allocate_wait(round_bytes(parts_bytes)).await;
+        reserved.writer(&mut buffer, [(part.place, 0)].into_iter()).finish();
+        let gather = vec![buffer.freeze()];
+        let through = through.unwrap_or_else(|| reserved.file.clone());
+        let write = reserved.file.write_and_sync_through(reserved.position, gather, &through);
+        let result = write.await;
+        if result.is_err() {
+            self.fail(&reserved).await;
+        }
+        self.writing.set(false);
+        self.wakers.wake_all();
+        result
+    }
+
+    /// Removes the file, once every log is closed; it stays where segments lack something.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn remove(&self) -> io::Result<()> {
+        *self.phase.borrow_mut() = Phase::Ended;
+        let needed = match self.ring.borrow_mut().as_mut() {
+            None => return Ok(()),
+            Some(ring) => {
+                ring.give_up_done();
+                !ring.live.is_empty()
+            }
+        };
+        if needed {
+            return Ok(());
+        }
+        self.ring.borrow_mut().take();
+        self.io.remove_file(&self.place.path()).await?;
+        self.io.sync_dir(&self.place.data_dir).await
+    }
+}
+
+impl Ring {
+    fn tail(&self) -> u64 {
+        self.live.front().map_or(self.head, |oldest| oldest.start)
+    }
+
+    fn give_up_done(&mut self) {
+        while let Some(oldest) = self.live.front_mut() {
+            while oldest.parts.last().is_some_and(LivePart::is_done) {
+                oldest.parts.pop();
+            }
+            if !oldest.parts.is_empty() {
+                return;
+            }
+            self.live.pop_front();
+        }
+    }
+}
