@@ -33,9 +33,9 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A lone write up to this size is sent linked with its flush: one wake-up instead of two. Larger
-/// ones would keep others waiting for the flush.
-const LINKED_WRITE_BYTES_MAX: u64 = 256 * KIB as u64;
+/// A lone write up to this size is one operation with its flush. Larger ones would keep others
+/// waiting for the flush.
+const FLUSHED_WRITE_BYTES_MAX: u64 = 256 * KIB as u64;
 
 /// With less than this waiting for the disk, writes and flushes take turns.
 const ROUND_BYTES_MAX: u64 = MIB as u64;
@@ -139,7 +139,7 @@ impl Drop for Submitted<'_> {
 pub(super) struct Written {
     pub log: Rc<LogCell>,
     pub bytes: u64,
-    pub linked: bool,
+    pub flushed: bool,
     pub outcome: Result<Option<Pending>, WriteFailure>,
 }
 
@@ -438,21 +438,21 @@ impl Committer {
                 && self.0.awaits_flush.borrow().is_empty();
             let always = log.state.borrow().config.flush == FlushPolicy::Always;
             log.writing.set(true);
-            let linked = alone && always && bytes <= LINKED_WRITE_BYTES_MAX;
-            writes.push(Box::pin(self.clone().write(log, linked)));
+            let flushed = alone && always && bytes <= FLUSHED_WRITE_BYTES_MAX;
+            writes.push(Box::pin(self.clone().write(log, flushed)));
             moved = true;
         }
     }
 
-    async fn write(self, log: Rc<LogCell>, linked: bool) -> Done {
+    async fn write(self, log: Rc<LogCell>, flushed: bool) -> Done {
         let started = self.0.io.clock().monotonic();
-        let (bytes, outcome) = write_next(&log, linked).await;
+        let (bytes, outcome) = write_next(&log, flushed).await;
         self.0.metrics.write_time.record(self.0.io.clock().monotonic().saturating_sub(started));
-        Done::Direct(Written { log, bytes, linked, outcome })
+        Done::Direct(Written { log, bytes, flushed, outcome })
     }
 
     fn finish_write(&self, written: Written) {
-        let Written { log, bytes, linked, outcome } = written;
+        let Written { log, bytes, flushed, outcome } = written;
         log.writing.set(false);
         match outcome {
             _ if log.state.borrow().fenced.is_some() => {}
@@ -460,7 +460,7 @@ impl Committer {
             Ok(Some(pending)) => {
                 self.0.metrics.writes.add(1);
                 self.note_written(&log, &pending, bytes);
-                if linked {
+                if flushed {
                     self.0.metrics.flushes.add(1);
                     self.acknowledge(&pending);
                 } else {

@@ -322,7 +322,7 @@ impl Committer {
                 let (bytes, outcome) = write_behind(&log).await;
                 let rounds = committer.rounds();
                 rounds.behind_count.set(rounds.behind_count.get() - 1);
-                Done::Behind(Written { log, bytes, linked: false, outcome })
+                Done::Behind(Written { log, bytes, flushed: false, outcome })
             }));
         }
         None

@@ -29,13 +29,13 @@ pub(super) enum WriteFailure {
     Io(String),
 }
 
-/// Writes what is dirty; with `linked` also flushes it. Returns the bytes written and how it went.
+/// Writes what is dirty; with `flushed` also flushes it. Returns the bytes written and how it went.
 pub(super) async fn write_next(
     log: &Rc<LogCell>,
-    linked: bool,
+    flushed: bool,
 ) -> (u64, Result<Option<Pending>, WriteFailure>) {
     let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
-    match write_segment(log, &segment, How { linked, behind: false }).await {
+    match write_segment(log, &segment, How { flushed, behind: false }).await {
         Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
         Err(error) if is_full(&error) => (0, Err(take_back(log, &segment).await)),
         Err(error) => {
@@ -51,7 +51,7 @@ pub(super) async fn write_behind(
     log: &Rc<LogCell>,
 ) -> (u64, Result<Option<Pending>, WriteFailure>) {
     let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
-    match write_segment(log, &segment, How { linked: false, behind: true }).await {
+    match write_segment(log, &segment, How { flushed: false, behind: true }).await {
         Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
         Err(error) if is_full(&error) => (0, Err(WriteFailure::NoSpace)),
         Err(error) => {
@@ -64,8 +64,8 @@ pub(super) async fn write_behind(
 /// How a write is done.
 #[derive(Clone, Copy)]
 struct How {
-    /// With a flush.
-    linked: bool,
+    /// Durable when it ends.
+    flushed: bool,
     /// Only what the journal has, which nobody waits for.
     behind: bool,
 }
@@ -73,7 +73,7 @@ struct How {
 async fn write_segment(
     log: &Rc<LogCell>,
     segment: &Rc<Segment>,
-    How { linked, behind }: How,
+    How { flushed, behind }: How,
 ) -> io::Result<(u64, Pending)> {
     let file = prepare::ready_file(log, segment).await?;
     await_earlier(log, segment).await?;
@@ -100,12 +100,10 @@ async fn write_segment(
     let bytes: u64 = gather.iter().map(|slice| slice.len() as u64).sum();
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
-    let through = log.committer.flush_file();
     let submitted = (!behind).then(|| log.committer.submitting());
-    match through.filter(|through| prepared && file.is_flushed_by(through)) {
-        Some(through) if linked => file.write_and_sync_through(from, gather, &through).await?,
-        _ if linked => file.write_and_sync(from, gather).await?,
-        _ => file.write_at(from, gather).await?,
+    match flushed {
+        true => file.write_and_sync(from, gather).await?,
+        false => file.write_at(from, gather).await?,
     }
     drop(submitted);
     let pending = Pending {
