@@ -152,7 +152,7 @@ class ApacheKafka(Process):
         if not self.data_dir.exists():
             self.write_properties()
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            run([*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id,
+            run([*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}",
                  "--config", self.properties])
         return [*java, "kafka.Kafka", self.properties]
 
