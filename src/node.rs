@@ -27,7 +27,7 @@ use crate::shard::signal::Flag;
 use crate::shard::state::{Control, NodeFacts, Shard};
 use crate::shard::strays;
 use crate::storage::{
-    Budgets, CleanLog, Committer, DataDir, DataDirError, JOURNAL_BYTES, JOURNAL_PREFIX,
+    Budgets, CleanLog, Committer, DataDir, DataDirError, JOURNAL_BYTES, JOURNAL_SUFFIX,
     JournalPlace, StorageError, redo,
 };
 use std::collections::HashMap;
@@ -67,7 +67,10 @@ pub enum NodeError {
     Listen { address: SocketAddr, cause: io::Error },
     #[error("the cluster's metadata cannot be used: {0}")]
     Metadata(String),
-    #[error("what journals hold cannot be brought to the partitions: {0}")]
+    #[error(
+        "what a journal holds cannot be brought to its partition: {0}; mend it, or move the \
+         partition's directory away to start without it"
+    )]
     Journal(StorageError),
     #[error("the data directory cannot be cleaned up: {0}")]
     Strays(io::Error),
@@ -316,7 +319,7 @@ async fn journal_place(
     let space = io.disk_space(data_dir).await.ok()?;
     let share = space.usable_bytes / JOURNALS_SHARE / mesh.shards_count() as u64;
     let bytes = share.min(JOURNAL_BYTES) / MIB as u64 * MIB as u64;
-    let name = format!("{JOURNAL_PREFIX}{}", mesh.shard().0);
+    let name = format!("shard-{}{JOURNAL_SUFFIX}", mesh.shard().0);
     (bytes >= JOURNAL_BYTES_MIN).then(|| JournalPlace {
         data_dir: data_dir.to_path_buf(),
         name,

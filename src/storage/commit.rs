@@ -47,7 +47,7 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 const WARM_SEGMENTS_COUNT_MAX: usize = 256;
 
 /// How long a log whose disk is full waits before it tries again by itself.
-const SPACE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const SPACE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shares of a shard's memory that its logs may take, bytes.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +107,8 @@ pub(super) struct Pending {
     pub file: Rc<File>,
     pub end_bytes: u64,
     pub end_offset: Offset,
+    /// As many cuts as the segment had when it was written.
+    pub cuts_count: u64,
     /// The write changed no metadata: a flush of another file's covers it too.
     pub prepared: bool,
 }
@@ -367,14 +369,17 @@ impl Committer {
         let mut writes = FuturesUnordered::new();
         let mut behind = FuturesUnordered::new();
         let mut flush: Option<Flush> = None;
+        let mut behind_flush: Option<Flush> = None;
         poll_fn::<(), _>(move |context| {
             *self.0.waker.borrow_mut() = Some(context.waker().clone());
             loop {
-                let mut moved = self.start_writes(&mut writes, flush.is_some());
+                let mut moved = false;
+                // First: a log that is in every round would never be written.
                 while let Some(write) = self.start_behind() {
                     behind.push(write);
                     moved = true;
                 }
+                moved |= self.start_writes(&mut writes, flush.is_some());
                 for under_way in [&mut writes, &mut behind] {
                     while let Poll::Ready(Some(done)) = under_way.poll_next_unpin(context) {
                         self.finish(done);
@@ -382,6 +387,7 @@ impl Committer {
                     }
                 }
                 moved |= self.poll_flush(&mut flush, context);
+                moved |= self.poll_behind_flush(&mut behind_flush, context);
                 if !moved {
                     return Poll::Pending;
                 }
@@ -556,8 +562,9 @@ impl Committer {
         let known = waiting.iter_mut().find(|known| Rc::ptr_eq(&known.segment, &pending.segment));
         match known {
             Some(known) => {
-                known.end_bytes = pending.end_bytes;
-                known.end_offset = pending.end_offset;
+                // A write behind the journal may end before one that went past it.
+                known.end_bytes = known.end_bytes.max(pending.end_bytes);
+                known.end_offset = known.end_offset.max(pending.end_offset);
                 known.prepared &= pending.prepared;
             }
             None => waiting.push(pending),
@@ -575,6 +582,20 @@ impl Committer {
             }
             *flush = Some(Box::pin(self.clone().flush_group(group)));
         }
+        self.finish_flush(flush, context)
+    }
+
+    /// Rounds wait for no flush of what was written behind the journal.
+    fn poll_behind_flush(&self, flush: &mut Option<Flush>, context: &mut Context<'_>) -> bool {
+        if flush.is_none()
+            && let Some(group) = self.take_unsafe_behind()
+        {
+            *flush = Some(Box::pin(self.clone().flush_group(group)));
+        }
+        self.finish_flush(flush, context)
+    }
+
+    fn finish_flush(&self, flush: &mut Option<Flush>, context: &mut Context<'_>) -> bool {
         let Some(running) = flush else { return false };
         let Poll::Ready(flushed) = running.as_mut().poll(context) else { return false };
         *flush = None;
@@ -621,7 +642,7 @@ impl Committer {
     pub(super) fn acknowledge(&self, pending: &Pending) {
         let (log, segment) = (&pending.log, &pending.segment);
         let mut state = log.state.borrow_mut();
-        if state.fenced.is_some() {
+        if state.fenced.is_some() || segment.cuts_count.get() != pending.cuts_count {
             return;
         }
         segment.flushed_bytes.set(segment.flushed_bytes.get().max(pending.end_bytes));

@@ -8,12 +8,11 @@
 
 use super::StorageError;
 use super::journal_frame::{
-    FIRST_BLOCK_BYTES, JournalId, Part, Place, RoundWriter, encode_first_block, round_bytes,
+    FIRST_BLOCK_BYTES, JournalId, Place, RoundWriter, encode_first_block, round_bytes,
 };
 use super::log::LogCell;
 use super::recovery::failed;
 use super::redo::redo_dir;
-use super::segment::Segment;
 use super::wake::Wakers;
 use crate::base::ids::TopicId;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
@@ -32,6 +31,9 @@ const WANTED_COUNT: u32 = if cfg!(test) { 2 } else { 32 };
 
 /// Rounds that are looked at for logs that went quiet: a busy ring has thousands.
 const LOOKED_AT_COUNT: usize = 256;
+
+/// Why a log stays closed.
+const POISONED: &str = "a round failed: only a restart tells what it left";
 
 /// Zeroes in one write while the file is made.
 const ZERO_PIECE_BYTES: u64 = MIB as u64;
@@ -55,7 +57,10 @@ impl JournalPlace {
 /// What a live round has of one log.
 pub(super) struct LivePart {
     pub log: Weak<LogCell>,
-    pub segment: Rc<Segment>,
+    /// The partition's directory.
+    pub dir: Rc<Path>,
+    /// How far its segment is flushed. Not the segment, which retention waits for.
+    pub flushed_bytes: Rc<Cell<u64>>,
     pub end_bytes: u64,
     /// See [`LogCell::in_files`].
     pub in_files: Rc<Cell<bool>>,
@@ -63,7 +68,7 @@ pub(super) struct LivePart {
 
 impl LivePart {
     fn is_done(&self) -> bool {
-        self.in_files.get() || self.segment.flushed_bytes.get() >= self.end_bytes
+        self.in_files.get() || self.flushed_bytes.get() >= self.end_bytes
     }
 }
 
@@ -87,6 +92,8 @@ enum Phase {
     Unmade,
     Making,
     Ready,
+    /// It is given up: see [`Journal::begin_retiring`].
+    Retiring,
     /// No round follows; the segments get what the ring has.
     Ended,
 }
@@ -153,18 +160,19 @@ impl Journal {
                 }
                 false
             }
-            Phase::Making | Phase::Ended => false,
+            Phase::Making | Phase::Retiring | Phase::Ended => false,
         }
     }
 
     async fn make_or_end(self: Rc<Self>) {
         let path = self.place.path();
         let made = self.make(&path).await;
-        if let Ok(true) = made {
-            *self.phase.borrow_mut() = Phase::Ready;
+        let is_made = matches!(made, Ok(true));
+        *self.phase.borrow_mut() = if is_made { Phase::Ready } else { Phase::Ended };
+        self.wakers.wake_all();
+        if is_made {
             return;
         }
-        *self.phase.borrow_mut() = Phase::Ended;
         if let Err(error) = made {
             let path = path.display();
             tracing::warn!(%path, %error, "no journal: each log is written by itself");
@@ -299,7 +307,7 @@ impl Journal {
             let Some(ring) = ring.as_mut() else { return Ok(()) };
             ring.give_up_done();
             for part in ring.live.iter().flat_map(|round| &round.parts) {
-                if part.segment.dir() == dir && !part.is_done() {
+                if *part.dir == *dir && !part.is_done() {
                     flags.push(part.in_files.clone());
                 }
             }
@@ -309,7 +317,7 @@ impl Journal {
             (ring.file.clone(), oldest.number)
         };
         if self.poisoned.get() {
-            let error = io::Error::other("a round failed: only a restart tells what it left");
+            let error = io::Error::other(POISONED);
             return Err(failed("trust the journal", &self.place.path())(error));
         }
         let name = name.to_string_lossy();
@@ -318,40 +326,50 @@ impl Journal {
         Ok(())
     }
 
-    /// Says durably that what earlier rounds hold of the partition directory `dir` counts no more.
+    /// Begins to give the journal up: no round follows. False: there is nothing to give up.
+    ///
+    /// # Errors
+    /// Whether what it holds will come back cannot be told.
+    pub async fn begin_retiring(&self) -> io::Result<bool> {
+        let is_idle = || {
+            let changes = matches!(*self.phase.borrow(), Phase::Making | Phase::Retiring);
+            (!changes && !self.writing.get()).then_some(())
+        };
+        self.wakers.until(is_idle).await;
+        if self.poisoned.get() {
+            return Err(io::Error::other(POISONED));
+        }
+        if self.ring.borrow().is_none() {
+            return Ok(false);
+        }
+        *self.phase.borrow_mut() = Phase::Retiring;
+        Ok(true)
+    }
+
+    /// Removes the file, durably; a new one is made when it is wanted.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn disown(
-        &self,
-        dir: &Path,
-        topic_id: TopicId,
-        through: Option<Rc<File>>,
-    ) -> io::Result<()> {
-        let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
-        self.wakers.until(|| (!self.writing.get()).then_some(())).await;
-        // Rounds that were given up may be read again until the next one is written.
-        if self.ring.borrow().as_ref().is_none_or(|ring| ring.number_next == 1) {
-            return Ok(());
-        }
-        let place = Place { dir_name: name, topic_id, segment: Default::default(), position: 0 };
-        let part = Part { place, bytes: &[] };
-        let parts_bytes = place.bytes_with(0);
-        let reserved = self.reserve(parts_bytes, Vec::new());
-        let reserved = reserved.ok_or_else(|| io::Error::other("the journal is full"))?;
-        self.writing.set(true);
-        let mut buffer = self.io.memory().allocate_wait(round_bytes(parts_bytes)).await;
-        reserved.writer(&mut buffer, [(part.place, 0)].into_iter()).finish();
-        let gather = vec![buffer.freeze()];
-        let through = through.unwrap_or_else(|| reserved.file.clone());
-        let write = reserved.file.write_and_sync_through(reserved.position, gather, &through);
-        let result = write.await;
-        if result.is_err() {
-            self.fail(&reserved).await;
-        }
-        self.writing.set(false);
+    pub async fn end_retiring(&self) -> io::Result<()> {
+        let removed = self.remove_file().await;
+        let next = if removed.is_ok() { Phase::Unmade } else { Phase::Ended };
+        *self.phase.borrow_mut() = next;
+        self.wanted_count.set(0);
         self.wakers.wake_all();
-        result
+        removed
+    }
+
+    /// Leaves the file: a log that cannot be opened anew has records there only.
+    pub fn give_up_retiring(&self) -> io::Result<()> {
+        *self.phase.borrow_mut() = Phase::Ended;
+        self.wakers.wake_all();
+        Err(io::Error::new(io::ErrorKind::TimedOut, "a log has records in the journal only"))
+    }
+
+    async fn remove_file(&self) -> io::Result<()> {
+        self.ring.borrow_mut().take();
+        self.io.remove_file(&self.place.path()).await?;
+        self.io.sync_dir(&self.place.data_dir).await
     }
 
     /// Removes the file, once every log is closed; it stays where segments lack something.
@@ -370,9 +388,7 @@ impl Journal {
         if needed {
             return Ok(());
         }
-        self.ring.borrow_mut().take();
-        self.io.remove_file(&self.place.path()).await?;
-        self.io.sync_dir(&self.place.data_dir).await
+        self.remove_file().await
     }
 }
 

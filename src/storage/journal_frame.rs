@@ -45,7 +45,7 @@ impl Place<'_> {
     }
 }
 
-/// One part of a round; without bytes it says that the directory's earlier parts count no more.
+/// One part of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part<'a> {
     pub place: Place<'a>,

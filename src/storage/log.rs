@@ -525,7 +525,15 @@ impl Log {
 
     /// Other settings from now on; segments are rolled and kept by them at the next occasion.
     pub fn set_config(&self, config: LogConfig) {
-        self.0.state.borrow_mut().config = config;
+        let mut state = self.0.state.borrow_mut();
+        state.config = config;
+        // Nobody waits for it any more, and what comes now is not to be safe before it.
+        let is_always = state.config.flush == FlushPolicy::Always;
+        let lazy = state.lazy_flush.take_if(|_| is_always);
+        drop(state);
+        if let Some(pending) = lazy {
+            self.0.committer.flush_soon(pending);
+        }
         self.0.committer.kick(&self.0);
     }
 

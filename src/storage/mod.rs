@@ -50,7 +50,7 @@ pub use log::{
     ReadError, Recovery, TimestampedOffset, Watch,
 };
 pub use producers::{KnownProducer, ProducerError};
-pub use redo::{JOURNAL_PREFIX, Redone, redo};
+pub use redo::{JOURNAL_SUFFIX, Redone, redo};
 
 use crate::base::ids::{Offset, TopicId};
 use std::path::PathBuf;

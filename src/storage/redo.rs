@@ -8,6 +8,7 @@
 
 use super::StorageError;
 use super::checkpoint::{PARTITION_METADATA_NAME, decode_partition_metadata};
+use super::frame::Head;
 use super::journal_frame::{FIRST_BLOCK_BYTES, Round, decode_first_block, decode_round};
 use super::recovery::failed;
 use super::segment::{LOG_SUFFIX, path_of};
@@ -18,8 +19,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Begins the name of a journal in the data directory; the shard's number follows.
-pub const JOURNAL_PREFIX: &str = "journal-";
+/// Ends the name of a journal in the data directory. No partition's name does.
+pub const JOURNAL_SUFFIX: &str = ".journal";
 
 /// Bytes of one read or write here.
 const PIECE_BYTES: usize = MIB;
@@ -50,12 +51,13 @@ type Runs = BTreeMap<(String, TopicId, Offset), Vec<Run>>;
 /// called before any log there is opened.
 ///
 /// # Errors
-/// The disk's: some records that were acknowledged are in the journals only, which stay.
+/// The disk's, or a partition's: some records that were acknowledged are in the journals only, which
+/// stay. Without its directory a partition is passed over.
 pub async fn redo(io: &Io, data_dir: &Path) -> Result<Redone, StorageError> {
     let mut redone = Redone::default();
     let mut journals: Vec<PathBuf> = Vec::new();
     for entry in io.list_dir(data_dir).await.map_err(failed("list", data_dir))? {
-        if entry.name.starts_with(JOURNAL_PREFIX) && !entry.is_dir {
+        if entry.name.ends_with(JOURNAL_SUFFIX) && !entry.is_dir {
             journals.push(data_dir.join(entry.name));
         }
     }
@@ -124,7 +126,8 @@ fn needed_rounds<'a>(contents: &'a [u8], needed_from: u64, path: &Path) -> Vec<R
     rounds.retain(|round| round.number >= needed_from.max(newest_needs));
     for pair in rounds.windows(2).filter(|pair| pair[0].number + 1 != pair[1].number) {
         let (after, before) = (pair[0].number, pair[1].number);
-        tracing::error!(journal = %path.display(), after, before, "rounds are damaged on disk");
+        // Those that a round which a crash tore was written over, or damage.
+        tracing::warn!(journal = %path.display(), after, before, "rounds are missing");
     }
     rounds
 }
@@ -134,10 +137,6 @@ fn runs_of(rounds: &[Round<'_>], only_dir: Option<&str>) -> Runs {
     for part in rounds.iter().flat_map(|round| &round.parts) {
         let place = part.place;
         if only_dir.is_some_and(|dir_name| dir_name != place.dir_name) {
-            continue;
-        }
-        if part.bytes.is_empty() {
-            runs.retain(|(dir_name, ..), _| dir_name != place.dir_name);
             continue;
         }
         let key = (place.dir_name.to_owned(), place.topic_id, place.segment);
@@ -191,16 +190,17 @@ fn is_plain(dir_name: &str) -> bool {
 async fn is_topics(io: &Io, dir: &Path, topic_id: TopicId) -> Result<bool, StorageError> {
     let path = dir.join(PARTITION_METADATA_NAME);
     match io.read_file(&path, METADATA_BYTES_MAX).await {
-        Ok(text) => {
-            let found = decode_partition_metadata(&String::from_utf8_lossy(&text));
-            Ok(found == Some(topic_id))
-        }
+        Ok(text) => match decode_partition_metadata(&String::from_utf8_lossy(&text)) {
+            Some(found) => Ok(found == topic_id),
+            None => Err(StorageError::Damaged { path, reason: "not a partition.metadata" }),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed("read", &path)(error)),
     }
 }
 
-/// Writes whole blocks; what they hold before and behind the run stays.
+/// Writes whole blocks. What they hold before the run stays, and behind it what continues it: the
+/// rest of a recycled file's block is not to look like a batch that a crash tore.
 async fn write_run(io: &Io, file: &File, run: &Run) -> io::Result<()> {
     let run_end = run.position + run.bytes.len() as u64;
     let mut at = run.position / ALIGN * ALIGN;
@@ -215,6 +215,12 @@ async fn write_run(io: &Io, file: &File, run: &Run) -> io::Result<()> {
         if to < end {
             let last = buffer.len() - DIRECT_ALIGN_BYTES;
             read_block(io, file, end - ALIGN, &mut buffer[last..]).await?;
+            let behind = &mut buffer[(to - at) as usize..];
+            let next = end_offset_of(&run.bytes).to_be_bytes();
+            let shared = behind.len().min(next.len());
+            if behind[..shared] != next[..shared] {
+                behind.fill(0);
+            }
         }
         let source = (from - run.position) as usize..(to - run.position) as usize;
         buffer[(from - at) as usize..(to - at) as usize].copy_from_slice(&run.bytes[source]);
@@ -222,6 +228,16 @@ async fn write_run(io: &Io, file: &File, run: &Run) -> io::Result<()> {
         at = end;
     }
     Ok(())
+}
+
+/// The offset behind the last batch of `bytes`, which are whole batches.
+fn end_offset_of(mut bytes: &[u8]) -> i64 {
+    let mut end_offset = 0;
+    while let Ok(head) = Head::parse_slice(bytes) {
+        end_offset = head.end_offset();
+        bytes = bytes.get(head.bytes as usize..).unwrap_or_default();
+    }
+    end_offset
 }
 
 /// The block at `position`, as far as the file has it.

@@ -56,7 +56,10 @@ pub struct Segment {
     pub closed: Cell<bool>,
     pub end_bytes: Cell<u64>,
     pub written_bytes: Cell<u64>,
-    pub flushed_bytes: Cell<u64>,
+    /// Shared with the journal, which gives up what it holds of the segment.
+    pub flushed_bytes: Rc<Cell<u64>>,
+    /// Grows when the segment is cut: flushes that began before tell nothing then.
+    pub cuts_count: Cell<u64>,
     /// Size of the file.
     pub allocated_bytes: Cell<u64>,
     /// Up to here the file was written before and its metadata is durable.
@@ -121,7 +124,8 @@ impl Segment {
             closed: Cell::new(false),
             end_bytes: Cell::new(facts.bytes),
             written_bytes: Cell::new(facts.bytes),
-            flushed_bytes: Cell::new(facts.bytes),
+            flushed_bytes: Rc::new(Cell::new(facts.bytes)),
+            cuts_count: Cell::new(0),
             allocated_bytes: Cell::new(facts.bytes),
             prepared_bytes: Cell::new(facts.bytes),
             journaled_bytes: Cell::new(0),
@@ -243,11 +247,6 @@ impl Segment {
     /// Bytes that only the journal has.
     pub fn behind_bytes(&self) -> u64 {
         self.journaled_bytes.get().saturating_sub(self.written_bytes.get())
-    }
-
-    /// The partition's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Whether the index in memory knows the whole segment.

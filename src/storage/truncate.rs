@@ -34,9 +34,10 @@ impl Log {
     pub async fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
         let held = self.still().await?;
         let unfinished = Unfinished(&self.0);
-        let cut = match self.0.disown_journaled().await {
+        // Nothing that the journal holds of this log may come back.
+        let cut = match self.0.committer.retire_journal().await {
             Ok(()) => self.cut_with_producers(offset).await,
-            Err(error) => Err(failed("write to the journal of", &self.0.dir)(error)),
+            Err(error) => Err(failed("give up the journal of", &self.0.dir)(error)),
         };
         std::mem::forget(unfinished);
         if let Err(error) = &cut {
@@ -266,6 +267,7 @@ impl Log {
         // Closed files are open for reading only.
         segment.forget_file();
         segment.closed.set(false);
+        segment.cuts_count.set(segment.cuts_count.get() + 1);
         segment.flushed_bytes.set(position);
         segment.written_bytes.set(position);
         segment.written_offset.set(end_offset);
@@ -291,14 +293,6 @@ impl Log {
         self.0.committer.release_tail(released_bytes);
         self.0.committer.read_cache().forget(segment.id);
         self.0.flush_wakers.wake_upto(i64::MAX);
-    }
-}
-
-impl LogCell {
-    /// Nothing that the journal holds of this log may come back after the cut.
-    async fn disown_journaled(&self) -> std::io::Result<()> {
-        let Some(journal) = self.committer.journal() else { return Ok(()) };
-        journal.disown(&self.dir, self.topic_id, self.committer.flush_file()).await
     }
 }
 

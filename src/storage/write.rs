@@ -112,6 +112,7 @@ async fn write_segment(
         file,
         end_bytes,
         end_offset,
+        cuts_count: segment.cuts_count.get(),
         prepared,
     };
     Ok((bytes, pending))

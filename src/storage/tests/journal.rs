@@ -9,7 +9,7 @@ const LOGS_COUNT: usize = 3;
 const RING_BYTES: u64 = 1 << 20;
 
 fn journal_path() -> PathBuf {
-    PathBuf::from(format!("/data/{JOURNAL_PREFIX}0"))
+    PathBuf::from(format!("/data/shard-0{JOURNAL_SUFFIX}"))
 }
 
 async fn open_logs(io: &Io, committer: &Committer) -> Vec<Log> {
@@ -246,5 +246,50 @@ fn a_full_disk_keeps_what_rounds_hold() {
         let logs = open_logs(&io, &committer).await;
         assert_eq!(logs[0].end_offset(), Offset(acked + 1));
         assert_holds(&logs[1], 0..31).await;
+    });
+}
+
+/// Goal: a write that went past one behind the journal is acknowledged, whichever is flushed first.
+/// Method: keep the older one unflushed, write a large batch directly, ask for the older's flush.
+#[test]
+fn an_older_flush_takes_nothing_back() {
+    for seed in 10..40 {
+        sim::run(seed, |io, _disk| async move {
+            let (committer, logs) = journaled(&io, 30).await;
+            committer.write_behind_soon(&logs[0].0);
+            while behind_bytes(&logs[0]) > 0 {
+                io.sleep(Duration::from_micros(1)).await;
+            }
+            let large = batch(20_000, 1, 0, 3);
+            let appended = logs[0].append(&large, LeaderEpoch(0), 0).expect("there is room");
+            let safe = logs[0].wait_flushed(appended.last_offset.plus(1));
+            io.sleep(Duration::from_micros(seed * 10)).await;
+            committer.flush_behind();
+            let outcome = io.timeout(Duration::from_secs(1), safe).await;
+            outcome.expect("it is acknowledged in time").expect("the disk works");
+        });
+    }
+}
+
+/// Goal: what a relaxed policy left unflushed does not tear what is safe behind it. Method: change
+/// the policy between the two, lose all that was not flushed.
+#[test]
+fn a_stricter_policy_begins_with_a_flush() {
+    sim::run(50, |io, disk| async move {
+        let (_committer, logs) = journaled(&io, 30).await;
+        let relaxed = FlushPolicy::Relaxed { messages: 1_000_000, ms: 1_000_000 };
+        logs[0].set_config(LogConfig { flush: relaxed, ..small() });
+        for _ in 0..3 {
+            put(&logs[0], &batch(20_000, 1, 0, 7)).await.unwrap();
+            io.sleep(Duration::from_millis(5)).await;
+        }
+        logs[0].set_config(small());
+        for fill in 30..40 {
+            append_to_all(&logs, fill).await.unwrap();
+        }
+        disk.crash(Crash::LoseUnsynced);
+        let committer = journaling(&io, RING_BYTES).await;
+        let logs = open_logs(&io, &committer).await;
+        assert_eq!(logs[0].end_offset(), Offset(43));
     });
 }
