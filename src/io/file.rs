@@ -82,8 +82,8 @@ impl File {
     }
 
     /// As `write_at`, durable on success with all metadata that it takes: one operation, which the
-    /// kernel ends with the flush by itself (`RWF_DSYNC`). That spares a lone small write the way
-    /// to a kernel thread for the flush: 10 % of it, at the median.
+    /// kernel ends with the flush by itself (`RWF_DSYNC`). That takes the inode's block along: a
+    /// write of its own.
     ///
     /// # Errors
     /// Of either; nothing is known of what is on disk.

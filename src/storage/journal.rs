@@ -130,6 +130,8 @@ pub(super) struct Journal {
     pub wakers: Wakers,
     /// A failed round may be read after a crash: its logs must not be opened anew.
     poisoned: Cell<bool>,
+    /// A round failed: there is no other journal until a restart.
+    failed: Cell<bool>,
 }
 
 impl Journal {
@@ -144,6 +146,7 @@ impl Journal {
             writing: Cell::new(false),
             wakers: Wakers::default(),
             poisoned: Cell::new(false),
+            failed: Cell::new(false),
         }
     }
 
@@ -173,12 +176,16 @@ impl Journal {
         if is_made {
             return;
         }
+        let mut is_ours = true;
         if let Err(error) = made {
+            is_ours = error.kind() != io::ErrorKind::AlreadyExists;
             let path = path.display();
             tracing::warn!(%path, %error, "no journal: each log is written by itself");
         }
-        // What is there of it has no round.
-        let _ = self.io.remove_file(&path).await;
+        if is_ours {
+            // What is there of it has no round.
+            let _ = self.io.remove_file(&path).await;
+        }
     }
 
     /// Makes the file; false where one flush does not serve all files.
@@ -284,6 +291,7 @@ impl Journal {
     /// A round failed: none follows, and what is there of it is made unreadable.
     pub async fn fail(&self, failed: &Reserved) {
         *self.phase.borrow_mut() = Phase::Ended;
+        self.failed.set(true);
         let mut block = self.io.memory().allocate_wait(DIRECT_ALIGN_BYTES).await;
         block.fill(0);
         let wiped = failed.file.write_and_sync(failed.position, vec![block.freeze()]).await;
@@ -352,7 +360,8 @@ impl Journal {
     /// The disk's.
     pub async fn end_retiring(&self) -> io::Result<()> {
         let removed = self.remove_file().await;
-        let next = if removed.is_ok() { Phase::Unmade } else { Phase::Ended };
+        let again = removed.is_ok() && !self.failed.get();
+        let next = if again { Phase::Unmade } else { Phase::Ended };
         *self.phase.borrow_mut() = next;
         self.wanted_count.set(0);
         self.wakers.wake_all();

@@ -101,9 +101,11 @@ async fn write_segment(
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
     let submitted = (!behind).then(|| log.committer.submitting());
-    match flushed {
-        true => file.write_and_sync(from, gather).await?,
-        false => file.write_at(from, gather).await?,
+    let through = log.committer.flush_file();
+    match through.filter(|through| prepared && file.is_flushed_by(through)) {
+        Some(through) if flushed => file.write_and_sync_through(from, gather, &through).await?,
+        _ if flushed => file.write_and_sync(from, gather).await?,
+        _ => file.write_at(from, gather).await?,
     }
     drop(submitted);
     let pending = Pending {
