@@ -51,8 +51,8 @@ type Runs = BTreeMap<(String, TopicId, Offset), Vec<Run>>;
 /// called before any log there is opened.
 ///
 /// # Errors
-/// The disk's, or a partition's: some records that were acknowledged are in the journals only, which
-/// stay. Without its directory a partition is passed over.
+/// The disk's, or a partition's: some records that were acknowledged are in the journals only,
+/// which stay. Without its directory a partition is passed over.
 pub async fn redo(io: &Io, data_dir: &Path) -> Result<Redone, StorageError> {
     let mut redone = Redone::default();
     let mut journals: Vec<PathBuf> = Vec::new();
