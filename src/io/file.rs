@@ -76,21 +76,19 @@ impl File {
     pub async fn write_at(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
         assert_gather(position, &gather);
         match &self.0 {
-            FileKind::Real(file) => file.write(position, gather, Then::Nothing).await,
+            FileKind::Real(file) => file.write(position, gather, None).await,
             FileKind::Sim(file) => file.write(position, &gather, None).await,
         }
     }
 
-    /// As `write_at`, durable on success with all metadata that it takes: one operation, which the
-    /// kernel ends with the flush by itself (`RWF_DSYNC`). That takes the inode's block along: a
-    /// write of its own.
+    /// As `write_at`, then fdatasync: linked in the kernel, one wake-up. Durable on success.
     ///
     /// # Errors
     /// Of either; nothing is known of what is on disk.
     pub async fn write_and_sync(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
         assert_gather(position, &gather);
         match &self.0 {
-            FileKind::Real(file) => file.write(position, gather, Then::Flushed).await,
+            FileKind::Real(file) => file.write(position, gather, Some(file)).await,
             FileKind::Sim(file) => file.write(position, &gather, Some(file)).await,
         }
     }
@@ -110,7 +108,7 @@ impl File {
         assert_gather(position, &gather);
         match (&self.0, &through.0) {
             (FileKind::Real(file), FileKind::Real(through)) => {
-                file.write(position, gather, Then::Flush(through)).await
+                file.write(position, gather, Some(through)).await
             }
             (FileKind::Sim(file), FileKind::Sim(through)) => {
                 file.write(position, &gather, Some(through)).await
@@ -223,16 +221,6 @@ fn assert_gather(position: u64, gather: &[Slice]) {
     }
 }
 
-/// What follows a write.
-#[derive(Clone, Copy)]
-enum Then<'a> {
-    Nothing,
-    /// The kernel's own flush of the file.
-    Flushed,
-    /// A linked flush of another one.
-    Flush(&'a RealFile),
-}
-
 /// A file of the machine.
 #[derive(Clone)]
 pub(super) struct RealFile {
@@ -312,16 +300,20 @@ impl RealFile {
         (Ok(done_bytes.min(want_bytes)), buffer)
     }
 
-    /// Writes all of `slices`.
-    async fn write(&self, position: u64, slices: Vec<Slice>, then: Then<'_>) -> io::Result<()> {
+    /// Writes all of `slices`, then flushes `sync`, if any.
+    async fn write(
+        &self,
+        position: u64,
+        slices: Vec<Slice>,
+        sync: Option<&RealFile>,
+    ) -> io::Result<()> {
         let mut gather = Gather::new(slices);
         let total_bytes = gather.bytes();
         assert!(gather.vectors.len() <= GATHER_COUNT_MAX && total_bytes <= WRITE_BYTES_MAX);
         if total_bytes == 0 {
-            return match then {
-                Then::Nothing => Ok(()),
-                Then::Flushed => self.sync().await,
-                Then::Flush(file) => file.sync().await,
+            return match sync {
+                Some(file) => file.sync().await,
+                None => Ok(()),
             };
         }
         let mut done_bytes = 0;
@@ -330,13 +322,12 @@ impl RealFile {
             let vectors = &gather.vectors[skip..];
             let count = u32::try_from(vectors.len()).expect("bounded");
             let offset = position + done_bytes as u64;
-            let flags = if let Then::Flushed = then { libc::RWF_DSYNC } else { 0 };
-            let entry = opcode::Writev::new(self.fd(), vectors.as_ptr(), count).offset(offset);
-            let entry = entry.rw_flags(flags).build();
+            let entry =
+                opcode::Writev::new(self.fd(), vectors.as_ptr(), count).offset(offset).build();
             let write = self.submission(entry, Keep::Gather(gather));
             // SAFETY: the vectors are on the heap in the kept gather list, which holds the slices.
             let (result, kept, synced) = unsafe {
-                if let Then::Flush(file) = then {
+                if let Some(file) = sync {
                     let then = file.submission(file.sync_entry(), Keep::Nothing);
                     let (write, then) = self.shard.ring.submit_linked(write, then);
                     let (synced, _) = then.await;
@@ -435,7 +426,7 @@ impl RealFile {
         while done_bytes < bytes {
             let piece_bytes = (bytes - done_bytes).min(ZEROES_BYTES as u64);
             let piece = zeroes().slice(0..usize::try_from(piece_bytes).expect("bounded"));
-            self.write(position + done_bytes, vec![piece], Then::Nothing).await?;
+            self.write(position + done_bytes, vec![piece], None).await?;
             done_bytes += piece_bytes;
         }
         Ok(())

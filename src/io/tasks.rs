@@ -2,7 +2,8 @@
 //!
 //! A wake-up puts a task at the end of the queue, from whichever thread it comes; one from another
 //! thread also wakes a shard that sleeps. A turn runs the tasks that were runnable when it began,
-//! so a task that yields lets all others and the ring go first. The main future is no task: it has
+//! and some times more those that were woken meanwhile, so a task that yields lets all others go
+//! first, and the ring soon. The main future is no task: it has
 //! a flag instead of a place in the queue, and may borrow.
 //! **Invariant:** a task is polled and dropped on its shard's thread only.
 

@@ -509,8 +509,7 @@ fn futures_can_be_dropped_at_any_time() {
             let buffer = io.memory().allocate(65_536).unwrap();
             drop(io.timeout(time, file.read_at(0, buffer)).await);
             let data = vec![filled(&io, 4096, 1)];
-            drop(io.timeout(time, file.write_and_sync(4096, data.clone())).await);
-            drop(io.timeout(time, file.write_and_sync_through(4096, data, &file)).await);
+            drop(io.timeout(time, file.write_and_sync(4096, data)).await);
             drop(io.timeout(time, file.sync()).await);
             let _ = io.timeout(time, io.blocking(std::thread::yield_now)).await;
             let _ = io.timeout(time, io.wait(&Notifier::new())).await;
@@ -541,9 +540,7 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
                 let buffer = inner.memory().allocate(4096).unwrap();
                 let result = if number % 50 == 1 {
                     let gather = vec![buffer.freeze()];
-                    let position = number % 16 * 4096;
-                    let write = file.write_and_sync_through(position, gather, &file);
-                    write.await.map(|()| 4096)
+                    file.write_and_sync(number % 16 * 4096, gather).await.map(|()| 4096)
                 } else {
                     file.read_at(number % 16 * 4096, buffer).await.0
                 };
