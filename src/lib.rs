@@ -65,7 +65,8 @@
 //! # `storage/`: partitions on disk
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
 //! appended.
-//! - `storage/log.rs`: the public face: open, append, wait, what is where.
+//! - `storage/log.rs`: the public face: open, wait, what is where. `storage/append.rs`: batches at
+//!   its end.
 //! - `storage/segment.rs`, `storage/index.rs`, `storage/epochs.rs`, `storage/frame.rs`: what a log
 //!   is made of: files of batches, where an offset or a time is, leader epochs, a batch's head.
 //! - `storage/tail_cache.rs`: the newest bytes, which are the append buffers themselves.
@@ -81,7 +82,8 @@
 //!   `storage/snapshot.rs`: that as bytes, `storage/replay.rs`: that after a stop or crash.
 //! - `storage/retention.rs`, `storage/truncate.rs`: giving up the old; cutting, closing, deleting.
 //! - `storage/recovery.rs`, `storage/scan.rs`, `storage/checkpoint.rs`: a log over a stop or crash.
-//! - `storage/data_dir.rs`: the directory around all logs, and whose it is.
+//! - `storage/data_dir.rs`: the directory around all logs, and whose it is. `storage/owner.rs`:
+//!   whose partition one in it is.
 //! - `storage/tests.rs`: on the simulated disk and a real one: `storage/tests/life.rs`,
 //!   `storage/tests/faults.rs`, `storage/tests/crash.rs`, `storage/tests/real.rs`,
 //!   `storage/tests/producers.rs`, `storage/tests/journal.rs`.
@@ -143,6 +145,7 @@
 //! - `shard/producers.rs`: ids for producers, and what partitions remember of them.
 //! - `shard/mailbox.rs`: what shards ask of each other; `shard/calls.rs` finds the callers again.
 //! - `shard/signal.rs`: wake-ups between tasks, and budgets of bytes.
+//! - `shard/tests.rs`: a shard alone on the simulated machine.
 //
 //!
 //! # `server/`: connections and the answers to Kafka's requests

@@ -5,7 +5,6 @@
 //! stop is written. Whatever fails on the way is told in one sentence.
 //! **Invariant:** the mark of a clean stop is written only when nothing appends any more.
 
-use crate::base::limits::MIB;
 use crate::base::metrics::ShardMetrics;
 use crate::cluster::changes::ChangeError;
 use crate::cluster::controller::QuorumState;
@@ -27,13 +26,11 @@ use crate::shard::signal::Flag;
 use crate::shard::state::{Control, NodeFacts, Shard};
 use crate::shard::strays;
 use crate::storage::{
-    Budgets, CleanLog, Committer, DataDir, DataDirError, JOURNAL_BYTES, JOURNAL_SUFFIX,
-    JournalPlace, StorageError, redo,
+    Budgets, CleanLog, Committer, DataDir, DataDirError, JournalPlace, StorageError, redo,
 };
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
@@ -44,11 +41,6 @@ use std::time::{Duration, Instant};
 /// them its listener, a little later than the process.
 const LISTEN_WAIT_MAX: Duration = Duration::from_secs(2);
 const LISTEN_RETRY_INTERVAL: Duration = Duration::from_millis(20);
-
-/// All journals take at most the `1 / JOURNALS_SHARE`th part of what is free on the disk.
-const JOURNALS_SHARE: u64 = 64;
-/// A smaller journal would be full most of the time.
-const JOURNAL_BYTES_MIN: u64 = 4 * MIB as u64;
 
 pub use crate::config::ServeArgs;
 
@@ -292,8 +284,11 @@ async fn shard_main(
         Ok(file) => committer.flush_through(file),
         Err(error) => tracing::warn!(%error, "flushes go through the logs' own files"),
     }
-    if let Some(place) = journal_place(&io, &mesh, &start.settings.data_dir).await {
-        committer.journal_in(&io, place);
+    let data_dir = &start.settings.data_dir;
+    if let Ok(space) = io.disk_space(data_dir).await {
+        let (shard, shards_count) = (mesh.shard().0, mesh.shards_count());
+        let place = JournalPlace::of(data_dir, shard, shards_count, space.usable_bytes);
+        place.into_iter().for_each(|place| committer.journal_in(&io, place));
     }
     let clean = start.clean.iter().cloned();
     let shard = Shard::new(io, mesh, start.node.clone(), metrics, committer, clean);
@@ -308,23 +303,6 @@ async fn shard_main(
     let result = control_shard_main(&shard, &start).await;
     shard.end_others();
     result.map(|logs| (logs, Totals::of(&shard)))
-}
-
-/// Where this shard's journal is to be; `None`: the disk has little room.
-async fn journal_place(
-    io: &Io,
-    mesh: &Mesh<ShardMessage>,
-    data_dir: &Path,
-) -> Option<JournalPlace> {
-    let space = io.disk_space(data_dir).await.ok()?;
-    let share = space.usable_bytes / JOURNALS_SHARE / mesh.shards_count() as u64;
-    let bytes = share.min(JOURNAL_BYTES) / MIB as u64 * MIB as u64;
-    let name = format!("shard-{}{JOURNAL_SUFFIX}", mesh.shard().0);
-    (bytes >= JOURNAL_BYTES_MIN).then(|| JournalPlace {
-        data_dir: data_dir.to_path_buf(),
-        name,
-        bytes,
-    })
 }
 
 /// The life of the shard that has the controller and the listener.

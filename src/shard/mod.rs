@@ -20,3 +20,5 @@ pub mod replica;
 pub mod signal;
 pub mod state;
 pub mod strays;
+#[cfg(test)]
+mod tests;

@@ -7,16 +7,13 @@
 use crate::base::ids::TopicId;
 use crate::cluster::metadata::Image;
 use crate::io::Io;
-use crate::storage::CleanLog;
-use crate::storage::checkpoint::{PARTITION_METADATA_NAME, decode_partition_metadata};
+use crate::storage::{CleanLog, DirOwner, owner_of};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
 /// What the name of a directory set aside ends with, as in Kafka.
 const STRAY_SUFFIX: &str = "-stray";
-/// A partition's metadata is two lines; more is none.
-const METADATA_BYTES_MAX: usize = 4096;
 
 /// Renames the directories under `data_dir` whose topic is not in `image`; returns how many.
 ///
@@ -40,9 +37,9 @@ pub async fn set_aside(
         let dir = data_dir.join(&entry.name);
         let topic_id = match clean.get(entry.name.as_str()) {
             Some(topic_id) => *topic_id,
-            None => match topic_of(io, &dir).await? {
-                Some(topic_id) => topic_id,
-                None => continue,
+            None => match owner_of(io, &dir).await? {
+                DirOwner::Topic(topic_id) => topic_id,
+                DirOwner::Nobody | DirOwner::Undecodable => continue,
             },
         };
         if image.topic_by_id(topic_id).is_some() {
@@ -59,20 +56,11 @@ pub async fn set_aside(
     Ok(count)
 }
 
-/// The topic that a directory's metadata names; nothing where it is no partition's.
-async fn topic_of(io: &Io, dir: &Path) -> io::Result<Option<TopicId>> {
-    match io.read_file(&dir.join(PARTITION_METADATA_NAME), METADATA_BYTES_MAX).await {
-        Ok(text) => Ok(decode_partition_metadata(&String::from_utf8_lossy(&text))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::sim;
-    use crate::storage::checkpoint::encode_partition_metadata;
+    use crate::storage::checkpoint::{PARTITION_METADATA_NAME, encode_partition_metadata};
 
     /// Goal: only directories of unknown topics move. Method: one of them, one without metadata.
     #[test]

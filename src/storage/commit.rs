@@ -18,7 +18,7 @@ use super::rounds::{RoundDone, Rounds};
 use super::segment::Segment;
 use super::tail_cache::CHUNK_BYTES_MIN;
 use super::wake::Wakers;
-use super::write::{WriteFailure, write_next};
+use super::write::{Take, WriteFailure, write_next};
 use crate::base::ids::Offset;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB};
 use crate::base::metrics::ShardMetrics;
@@ -33,8 +33,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A lone write up to this size is one operation with its flush. Larger ones would keep others
-/// waiting for the flush.
+/// A lone write up to this size is sent with its flush: one wake-up instead of two. Larger ones
+/// would keep others waiting for the flush.
 const FLUSHED_WRITE_BYTES_MAX: u64 = 256 * KIB as u64;
 
 /// With less than this waiting for the disk, writes and flushes take turns.
@@ -452,7 +452,8 @@ impl Committer {
 
     async fn write(self, log: Rc<LogCell>, flushed: bool) -> Done {
         let started = self.0.io.clock().monotonic();
-        let (bytes, outcome) = write_next(&log, flushed).await;
+        let take = if flushed { Take::DirtyFlushed } else { Take::Dirty };
+        let (bytes, outcome) = write_next(&log, take).await;
         self.0.metrics.write_time.record(self.0.io.clock().monotonic().saturating_sub(started));
         Done::Direct(Written { log, bytes, flushed, outcome })
     }
@@ -475,7 +476,7 @@ impl Committer {
             }
             Err(WriteFailure::NoSpace) => {
                 if log.state.borrow().urgent_bytes() > 0 {
-                    self.retry_later(&log);
+                    self.later(&log, SPACE_RETRY_INTERVAL, Committer::kick);
                 }
             }
             Err(WriteFailure::Io(reason)) => log.fence(&reason),
@@ -527,32 +528,33 @@ impl Committer {
         if !state.lazy_timer {
             state.lazy_timer = true;
             drop(state);
-            self.flush_after(&log, Duration::from_millis(ms));
+            self.later(&log, Duration::from_millis(ms), Committer::flush_lazy);
         }
     }
 
-    fn flush_after(&self, log: &Rc<LogCell>, delay: Duration) {
+    fn flush_lazy(&self, log: &Rc<LogCell>) {
+        let mut state = log.state.borrow_mut();
+        state.lazy_timer = false;
+        state.records_unflushed = 0;
+        let pending = state.lazy_flush.take();
+        drop(state);
+        if let Some(pending) = pending {
+            self.flush_soon(pending);
+        }
+    }
+
+    /// Does `what` to `log` after `delay`, if it is there then.
+    pub(super) fn later(
+        &self,
+        log: &Rc<LogCell>,
+        delay: Duration,
+        what: impl FnOnce(&Committer, &Rc<LogCell>) + 'static,
+    ) {
         let (committer, weak) = (self.clone(), Rc::downgrade(log));
         self.0.io.spawn(async move {
             committer.0.io.sleep(delay).await;
-            let Some(log) = weak.upgrade() else { return };
-            let mut state = log.state.borrow_mut();
-            state.lazy_timer = false;
-            state.records_unflushed = 0;
-            let pending = state.lazy_flush.take();
-            drop(state);
-            if let Some(pending) = pending {
-                committer.flush_soon(pending);
-            }
-        });
-    }
-
-    fn retry_later(&self, log: &Rc<LogCell>) {
-        let (committer, weak) = (self.clone(), Rc::downgrade(log));
-        self.0.io.spawn(async move {
-            committer.0.io.sleep(SPACE_RETRY_INTERVAL).await;
             if let Some(log) = weak.upgrade() {
-                committer.kick(&log);
+                what(&committer, &log);
             }
         });
     }
@@ -562,9 +564,8 @@ impl Committer {
         let known = waiting.iter_mut().find(|known| Rc::ptr_eq(&known.segment, &pending.segment));
         match known {
             Some(known) => {
-                // A write behind the journal may end before one that went past it.
-                known.end_bytes = known.end_bytes.max(pending.end_bytes);
-                known.end_offset = known.end_offset.max(pending.end_offset);
+                known.end_bytes = pending.end_bytes;
+                known.end_offset = pending.end_offset;
                 known.prepared &= pending.prepared;
             }
             None => waiting.push(pending),
@@ -588,7 +589,7 @@ impl Committer {
     /// Rounds wait for no flush of what was written behind the journal.
     fn poll_behind_flush(&self, flush: &mut Option<Flush>, context: &mut Context<'_>) -> bool {
         if flush.is_none()
-            && let Some(group) = self.take_unsafe_behind()
+            && let Some(group) = self.take_flush_due()
         {
             *flush = Some(Box::pin(self.clone().flush_group(group)));
         }

@@ -12,7 +12,7 @@ use super::journal_frame::{
 };
 use super::log::LogCell;
 use super::recovery::failed;
-use super::redo::redo_dir;
+use super::redo::{JOURNAL_SUFFIX, redo_dir};
 use super::wake::Wakers;
 use crate::base::ids::TopicId;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
@@ -24,7 +24,13 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 /// Bytes of a journal where there is room: half of it is a second of what small appends write.
-pub const JOURNAL_BYTES: u64 = 64 * MIB as u64;
+const RING_BYTES_MAX: u64 = 64 * MIB as u64;
+
+/// A smaller journal would be full most of the time.
+const RING_BYTES_MIN: u64 = 4 * MIB as u64;
+
+/// All journals take at most the `1 / DISK_SHARE`th part of what is free on the disk.
+const DISK_SHARE: u64 = 64;
 
 /// Rounds that would have used a journal before one is made: a quiet shard needs none.
 const WANTED_COUNT: u32 = if cfg!(test) { 2 } else { 32 };
@@ -49,6 +55,23 @@ pub struct JournalPlace {
 }
 
 impl JournalPlace {
+    /// The place of shard number `shard` of `shards_count`, where the disk has `usable_bytes`;
+    /// `None`: that is too little for journals.
+    pub fn of(
+        data_dir: &Path,
+        shard: u16,
+        shards_count: usize,
+        usable_bytes: u64,
+    ) -> Option<JournalPlace> {
+        let share = usable_bytes / DISK_SHARE / shards_count as u64;
+        let bytes = share.min(RING_BYTES_MAX) / MIB as u64 * MIB as u64;
+        (bytes >= RING_BYTES_MIN).then(|| JournalPlace {
+            data_dir: data_dir.to_path_buf(),
+            name: format!("shard-{shard}{JOURNAL_SUFFIX}"),
+            bytes,
+        })
+    }
+
     fn path(&self) -> PathBuf {
         self.data_dir.join(&self.name)
     }
@@ -88,6 +111,7 @@ struct Ring {
     live: VecDeque<LiveRound>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Unmade,
     Making,
@@ -122,7 +146,7 @@ impl Reserved {
 pub(super) struct Journal {
     io: Io,
     place: JournalPlace,
-    phase: RefCell<Phase>,
+    phase: Cell<Phase>,
     wanted_count: Cell<u32>,
     ring: RefCell<Option<Ring>>,
     /// A round is on its way to the disk: there is never a second.
@@ -140,7 +164,7 @@ impl Journal {
         Journal {
             io: io.clone(),
             place,
-            phase: RefCell::new(Phase::Unmade),
+            phase: Cell::new(Phase::Unmade),
             wanted_count: Cell::new(0),
             ring: RefCell::new(None),
             writing: Cell::new(false),
@@ -150,15 +174,19 @@ impl Journal {
         }
     }
 
-    /// Whether a round can be written now. One that often cannot is made.
+    /// Whether rounds can be written, now or later.
+    pub fn has_future(&self) -> bool {
+        self.phase.get() != Phase::Ended
+    }
+
+    /// Whether a round can be written now. One that often could be makes the journal.
     pub fn is_ready(self: &Rc<Self>) -> bool {
-        let mut phase = self.phase.borrow_mut();
-        match *phase {
+        match self.phase.get() {
             Phase::Ready => !self.writing.get(),
             Phase::Unmade => {
                 self.wanted_count.set(self.wanted_count.get() + 1);
                 if self.wanted_count.get() >= WANTED_COUNT {
-                    *phase = Phase::Making;
+                    self.phase.set(Phase::Making);
                     self.io.spawn(self.clone().make_or_end());
                 }
                 false
@@ -171,7 +199,7 @@ impl Journal {
         let path = self.place.path();
         let made = self.make(&path).await;
         let is_made = matches!(made, Ok(true));
-        *self.phase.borrow_mut() = if is_made { Phase::Ready } else { Phase::Ended };
+        self.phase.set(if is_made { Phase::Ready } else { Phase::Ended });
         self.wakers.wake_all();
         if is_made {
             return;
@@ -213,9 +241,9 @@ impl Journal {
         Ok(true)
     }
 
-    /// Whether a flush of the journal's serves `file`, too.
+    /// Whether a flush of the journal's serves `file`, too; true before there is one.
     pub fn flushes(&self, file: &File) -> bool {
-        self.ring.borrow().as_ref().is_some_and(|ring| file.is_flushed_by(&ring.file))
+        self.ring.borrow().as_ref().is_none_or(|ring| file.is_flushed_by(&ring.file))
     }
 
     /// Takes room for a round whose parts take `parts_bytes`; `None`: there is none now.
@@ -290,7 +318,7 @@ impl Journal {
 
     /// A round failed: none follows, and what is there of it is made unreadable.
     pub async fn fail(&self, failed: &Reserved) {
-        *self.phase.borrow_mut() = Phase::Ended;
+        self.phase.set(Phase::Ended);
         self.failed.set(true);
         let mut block = self.io.memory().allocate_wait(DIRECT_ALIGN_BYTES).await;
         block.fill(0);
@@ -340,7 +368,7 @@ impl Journal {
     /// Whether what it holds will come back cannot be told.
     pub async fn begin_retiring(&self) -> io::Result<bool> {
         let is_idle = || {
-            let changes = matches!(*self.phase.borrow(), Phase::Making | Phase::Retiring);
+            let changes = matches!(self.phase.get(), Phase::Making | Phase::Retiring);
             (!changes && !self.writing.get()).then_some(())
         };
         self.wakers.until(is_idle).await;
@@ -350,7 +378,7 @@ impl Journal {
         if self.ring.borrow().is_none() {
             return Ok(false);
         }
-        *self.phase.borrow_mut() = Phase::Retiring;
+        self.phase.set(Phase::Retiring);
         Ok(true)
     }
 
@@ -362,7 +390,7 @@ impl Journal {
         let removed = self.remove_file().await;
         let again = removed.is_ok() && !self.failed.get();
         let next = if again { Phase::Unmade } else { Phase::Ended };
-        *self.phase.borrow_mut() = next;
+        self.phase.set(next);
         self.wanted_count.set(0);
         self.wakers.wake_all();
         removed
@@ -370,7 +398,7 @@ impl Journal {
 
     /// Leaves the file: a log that cannot be opened anew has records there only.
     pub fn give_up_retiring(&self) -> io::Result<()> {
-        *self.phase.borrow_mut() = Phase::Ended;
+        self.phase.set(Phase::Ended);
         self.wakers.wake_all();
         Err(io::Error::new(io::ErrorKind::TimedOut, "a log has records in the journal only"))
     }
@@ -386,7 +414,7 @@ impl Journal {
     /// # Errors
     /// The disk's.
     pub async fn remove(&self) -> io::Result<()> {
-        *self.phase.borrow_mut() = Phase::Ended;
+        self.phase.set(Phase::Ended);
         let needed = match self.ring.borrow_mut().as_mut() {
             None => return Ok(()),
             Some(ring) => {
@@ -416,5 +444,28 @@ impl Ring {
             }
             self.live.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: journals leave a small disk alone, and take no more of a large one than they need.
+    /// Method: free bytes at the bounds, one shard and many.
+    #[test]
+    fn a_journal_takes_a_small_share_of_the_disk() {
+        let bytes = |shards_count, usable_bytes| {
+            let place = JournalPlace::of(Path::new("/data"), 3, shards_count, usable_bytes);
+            place.map(|place| place.bytes)
+        };
+        const GIB: u64 = 1 << 30;
+        assert_eq!(bytes(1, GIB / 4 - 1), None);
+        assert_eq!(bytes(1, GIB / 4), Some(RING_BYTES_MIN));
+        assert_eq!(bytes(2, GIB / 4), None);
+        assert_eq!(bytes(1, 4 * GIB), Some(RING_BYTES_MAX));
+        assert_eq!(bytes(64, 1024 * GIB), Some(RING_BYTES_MAX));
+        let place = JournalPlace::of(Path::new("/data"), 3, 4, 100 * GIB).unwrap();
+        assert_eq!(place.path(), Path::new("/data/shard-3.journal"));
     }
 }

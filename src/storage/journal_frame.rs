@@ -77,7 +77,7 @@ pub fn encode_first_block(id: JournalId) -> [u8; FIRST_BLOCK_BYTES] {
     block
 }
 
-/// The id in a first block; `None`: it is none, a crash came before the journal was used.
+/// The id in a first block; `None`: it is none.
 pub fn decode_first_block(block: &[u8]) -> Option<JournalId> {
     let block = block.get(..FIRST_BLOCK_BYTES)?;
     let fits = block.starts_with(JOURNAL_MAGIC) && is_sealed(block);
@@ -143,9 +143,14 @@ impl<'a> RoundWriter<'a> {
     }
 }
 
+/// Whether `block` looks like the beginning of some journal's round.
+pub fn begins_round(block: &[u8]) -> bool {
+    block.starts_with(ROUND_MAGIC)
+}
+
 /// The round of journal `id` at the start of `bytes`, if a whole one is there.
 pub fn decode_round(bytes: &[u8], id: JournalId) -> Option<Round<'_>> {
-    if bytes.len() < ROUND_HEAD_BYTES || !bytes.starts_with(ROUND_MAGIC) {
+    if bytes.len() < ROUND_HEAD_BYTES || !begins_round(bytes) {
         return None;
     }
     let mut reader = Reader { bytes, at: COVERED_AT };

@@ -1,18 +1,19 @@
 //! Partitions on disk: appended, flushed, read, cut and given up again. Imports base, protocol and
 //! io.
 //!
-//! Reading order: [`log`] is the public face; [`segment`], [`index`], [`epochs`] and [`frame`] are
-//! what a log is made of; [`tail_cache`] holds its newest bytes; [`commit`] and [`write`] bring
-//! them to the disk, into space that [`prepare`] made ready, small ones of many logs through the
-//! shard's [`journal`] in [`rounds`], which [`redo`] reads after a crash; [`read`] and [`lookup`]
-//! find them again; [`retention`] and [`truncate`] give them up; [`checkpoint`] and [`recovery`]
-//! carry a log over a stop or a crash, with [`scan`]; [`producers`] tells repeated batches,
-//! [`snapshot`] and [`replay`] carry that over; [`data_dir`] is the directory around all logs;
-//! [`wake`] lets tasks wait.
+//! Reading order: [`log`] is the public face, [`append`] puts batches at its end; [`segment`],
+//! [`index`], [`epochs`] and [`frame`] are what a log is made of; [`tail_cache`] holds its newest
+//! bytes; [`commit`] and [`write`] bring them to the disk, into space that [`prepare`] made ready,
+//! small ones of many logs through the shard's [`journal`] in [`rounds`], which [`redo`] reads
+//! after a crash; [`read`] and [`lookup`] find them again; [`retention`] and [`truncate`] give them
+//! up; [`checkpoint`] and [`recovery`] carry a log over a stop or a crash, with [`scan`];
+//! [`producers`] tells repeated batches, [`snapshot`] and [`replay`] carry that over; [`data_dir`]
+//! is the directory around all logs, [`owner`] whose one of them is; [`wake`] lets tasks wait.
 //! **Invariant:** what was acknowledged is on stable storage, and every log is a prefix of what was
 //! appended.
 #![forbid(unsafe_code)]
 
+mod append;
 pub mod checkpoint;
 pub mod commit;
 pub mod data_dir;
@@ -23,6 +24,7 @@ mod journal;
 mod journal_frame;
 pub mod log;
 mod lookup;
+mod owner;
 mod prepare;
 pub mod producers;
 mod read;
@@ -44,13 +46,14 @@ mod write;
 pub use checkpoint::CleanLog;
 pub use commit::{Budgets, Committer};
 pub use data_dir::{DataDir, DataDirError};
-pub use journal::{JOURNAL_BYTES, JournalPlace};
+pub use journal::JournalPlace;
 pub use log::{
     AppendError, Appended, FlushError, FlushPolicy, Log, LogConfig, OpenLog, ReadBatches,
     ReadError, Recovery, TimestampedOffset, Watch,
 };
+pub use owner::{DirOwner, owner_of};
 pub use producers::{KnownProducer, ProducerError};
-pub use redo::{JOURNAL_SUFFIX, Redone, redo};
+pub use redo::{Redone, redo};
 
 use crate::base::ids::{Offset, TopicId};
 use std::path::PathBuf;

@@ -12,12 +12,13 @@
 use super::StorageError;
 use super::checkpoint::{
     CHECKPOINT_NAME, Checkpoint, CleanLog, CorruptRange, PARTITION_METADATA_NAME, RecoveryPoint,
-    decode_partition_metadata, encode_partition_metadata,
+    encode_partition_metadata,
 };
 use super::commit::Committer;
 use super::epochs::{EPOCHS_NAME, EpochCache};
 use super::index::SparseIndex;
 use super::log::{Log, LogCell, LogState, OpenLog, Recovery};
+use super::owner::{DirOwner, owner_of, undecodable_owner};
 use super::producers::Producers;
 use super::replay::{self, Source};
 use super::scan::{BatchEnd, Scan};
@@ -34,7 +35,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-/// Largest checkpoint, epoch or metadata file that is read, bytes.
+/// Largest checkpoint or epoch file that is read, bytes.
 const SMALL_FILE_BYTES_MAX: usize = 16 << 20;
 
 /// See [`Log::open`].
@@ -351,21 +352,18 @@ impl Opening<'_> {
         if topic_id == TopicId::ZERO {
             return Ok(());
         }
-        if !self.io.exists(&metadata).await {
-            let contents = encode_partition_metadata(topic_id).into_bytes();
-            let written = self.io.replace_file(&metadata, contents).await;
-            return written.map_err(failed("write", &metadata));
-        }
-        let text = self.read_text(&metadata).await?;
-        match decode_partition_metadata(&text) {
-            Some(found) if found == topic_id => Ok(()),
-            Some(found) => {
+        match owner_of(self.io, dir).await.map_err(failed("read", &metadata))? {
+            DirOwner::Nobody => {
+                let contents = encode_partition_metadata(topic_id).into_bytes();
+                let written = self.io.replace_file(&metadata, contents).await;
+                written.map_err(failed("write", &metadata))
+            }
+            DirOwner::Topic(found) if found == topic_id => Ok(()),
+            DirOwner::Topic(found) => {
                 let path = dir.to_path_buf();
                 Err(StorageError::ForeignTopic { path, found, expected: topic_id })
             }
-            None => {
-                Err(StorageError::Damaged { path: metadata, reason: "not a partition.metadata" })
-            }
+            DirOwner::Undecodable => Err(undecodable_owner(dir)),
         }
     }
 

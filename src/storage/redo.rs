@@ -7,9 +7,11 @@
 //! before anything is appended there.
 
 use super::StorageError;
-use super::checkpoint::{PARTITION_METADATA_NAME, decode_partition_metadata};
 use super::frame::Head;
-use super::journal_frame::{FIRST_BLOCK_BYTES, Round, decode_first_block, decode_round};
+use super::journal_frame::{
+    FIRST_BLOCK_BYTES, Round, begins_round, decode_first_block, decode_round,
+};
+use super::owner::{DirOwner, owner_of, undecodable_owner};
 use super::recovery::failed;
 use super::segment::{LOG_SUFFIX, path_of};
 use crate::base::ids::{Offset, TopicId};
@@ -24,9 +26,6 @@ pub const JOURNAL_SUFFIX: &str = ".journal";
 
 /// Bytes of one read or write here.
 const PIECE_BYTES: usize = MIB;
-
-/// Largest `partition.metadata` that is read, bytes.
-const METADATA_BYTES_MAX: usize = 4096;
 
 const ALIGN: u64 = DIRECT_ALIGN_BYTES as u64;
 
@@ -64,7 +63,7 @@ pub async fn redo(io: &Io, data_dir: &Path) -> Result<Redone, StorageError> {
     for path in &journals {
         let file = io.open(path, OpenMode::Read).await.map_err(failed("open", path))?;
         let contents = read_whole(io, &file).await.map_err(failed("read", path))?;
-        let rounds = needed_rounds(&contents, 0, path);
+        let rounds = needed_rounds(&contents, 0, path)?;
         let runs = runs_of(&rounds, None);
         redone.rounds += rounds.len() as u64;
         redone.bytes += write_runs(io, data_dir, &runs).await?;
@@ -88,7 +87,7 @@ pub(super) async fn redo_dir(
     (dir_name, needed_from): (&str, u64),
 ) -> Result<(), StorageError> {
     let contents = read_whole(io, file).await.map_err(failed("read a journal in", data_dir))?;
-    let rounds = needed_rounds(&contents, needed_from, data_dir);
+    let rounds = needed_rounds(&contents, needed_from, data_dir)?;
     write_runs(io, data_dir, &runs_of(&rounds, Some(dir_name))).await.map(|_| ())
 }
 
@@ -108,8 +107,22 @@ async fn read_whole(io: &Io, file: &File) -> io::Result<Vec<u8>> {
 }
 
 /// The rounds of a journal that the newest one needs, in order, from number `needed_from` on.
-fn needed_rounds<'a>(contents: &'a [u8], needed_from: u64, path: &Path) -> Vec<Round<'a>> {
-    let Some(id) = decode_first_block(contents) else { return Vec::new() };
+///
+/// # Errors
+/// The first block is damaged: the rounds are there and cannot be told from a client's bytes.
+fn needed_rounds<'a>(
+    contents: &'a [u8],
+    needed_from: u64,
+    path: &Path,
+) -> Result<Vec<Round<'a>>, StorageError> {
+    let Some(id) = decode_first_block(contents) else {
+        // Without any round a crash came while the journal was made.
+        if !contents.chunks(DIRECT_ALIGN_BYTES).any(begins_round) {
+            return Ok(Vec::new());
+        }
+        let path = path.to_path_buf();
+        return Err(StorageError::Damaged { path, reason: "its first block names no journal" });
+    };
     let mut rounds = Vec::new();
     let mut at = FIRST_BLOCK_BYTES;
     while at < contents.len() {
@@ -129,7 +142,7 @@ fn needed_rounds<'a>(contents: &'a [u8], needed_from: u64, path: &Path) -> Vec<R
         // Those that a round which a crash tore was written over, or damage.
         tracing::warn!(journal = %path.display(), after, before, "rounds are missing");
     }
-    rounds
+    Ok(rounds)
 }
 
 fn runs_of(rounds: &[Round<'_>], only_dir: Option<&str>) -> Runs {
@@ -188,14 +201,9 @@ fn is_plain(dir_name: &str) -> bool {
 
 /// Whether `dir` is still the partition of that topic.
 async fn is_topics(io: &Io, dir: &Path, topic_id: TopicId) -> Result<bool, StorageError> {
-    let path = dir.join(PARTITION_METADATA_NAME);
-    match io.read_file(&path, METADATA_BYTES_MAX).await {
-        Ok(text) => match decode_partition_metadata(&String::from_utf8_lossy(&text)) {
-            Some(found) => Ok(found == topic_id),
-            None => Err(StorageError::Damaged { path, reason: "not a partition.metadata" }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(failed("read", &path)(error)),
+    match owner_of(io, dir).await.map_err(failed("read the owner of", dir))? {
+        DirOwner::Undecodable => Err(undecodable_owner(dir)),
+        owner => Ok(owner == DirOwner::Topic(topic_id)),
     }
 }
 
@@ -255,6 +263,38 @@ async fn read_block(io: &Io, file: &File, position: u64, target: &mut [u8]) -> i
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::sim;
+    use crate::storage::frame::tests::batch;
+
+    /// Goal: behind what is redone stands what continues it, or nothing. Method: a file of other
+    /// bytes, as a recycled one has them; the same with the next batch there.
+    #[test]
+    fn a_recycled_block_ends_behind_the_run() {
+        for continues in [false, true] {
+            sim::run(1, |io, _| async move {
+                let path = Path::new("/words");
+                let file = io.open(path, OpenMode::CreateNew).await.unwrap();
+                let mut first = batch(300, 2, 0, 1);
+                first[..8].copy_from_slice(&40_i64.to_be_bytes());
+                let mut next = batch(200, 1, 0, 2);
+                next[..8].copy_from_slice(&42_i64.to_be_bytes());
+                let mut block = io.memory().allocate(DIRECT_ALIGN_BYTES).unwrap();
+                block.fill(0xaa);
+                if continues {
+                    block[400..600].copy_from_slice(&next);
+                }
+                file.write_and_sync(0, vec![block.freeze()]).await.unwrap();
+                write_run(&io, &file, &Run { position: 100, bytes: first.clone() }).await.unwrap();
+                let found = io.read_file(path, DIRECT_ALIGN_BYTES).await.unwrap();
+                assert_eq!(found[..100], [0xaa; 100]);
+                assert_eq!(found[100..400], first);
+                match continues {
+                    true => assert_eq!(found[400..600], next),
+                    false => assert!(found[400..].iter().all(|&byte| byte == 0)),
+                }
+            });
+        }
+    }
 
     /// Goal: a name in a journal leads nowhere but into the data directory. Method: names that
     /// would.

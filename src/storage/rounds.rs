@@ -4,7 +4,8 @@
 //! With one write a log, 16 logs of small appends cost a shard more than half of its time (100 B a
 //! request, 8 connections x 4: 65 thousand requests/s, with one log 101 thousand). What a round
 //! holds is acknowledged when it is flushed. Its bytes stay in the tail until their segment has
-//! them; the next round's flush covers those writes, too.
+//! them; where that write changed no metadata the next round's flush covers it, else it gets one of
+//! its own, which no round waits for.
 //! **Invariant:** a log has one write on its way, to the journal or to a segment; a round begins
 //! only when no write waits for its flush, so that all before it is safe.
 
@@ -14,7 +15,7 @@ use super::journal_frame::{Place, round_bytes};
 use super::log::{FlushPolicy, LogCell};
 use super::prepare;
 use super::segment::Segment;
-use super::write::{WriteFailure, earlier_are_flushed, write_behind};
+use super::write::{Take, WriteFailure, earlier_are_flushed, write_next};
 use crate::base::ids::{Offset, TopicId};
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB};
 use crate::io::{Io, Slice};
@@ -97,7 +98,6 @@ impl Taken {
             && has_place
             && state.config.flush == FlushPolicy::Always
             && state.fenced.is_none()
-            && state.lazy_flush.is_none()
             && log.dir_name().is_some()
             && earlier_are_flushed(&state, segment);
         let (segment, end_offset) = (segment.clone(), segment.end_offset.get());
@@ -137,7 +137,8 @@ pub(super) struct RoundDone {
 
 impl Committer {
     /// Writes small appends of several logs to a journal from now on; nothing happens where a flush
-    /// of one file does not serve all. [`redo`](super::redo::redo) must have been done.
+    /// of one file does not serve all. [`redo`](super::redo::redo) is to be done before the first
+    /// log is opened.
     pub fn journal_in(&self, io: &Io, place: JournalPlace) {
         *self.rounds().journal.borrow_mut() = Some(Rc::new(Journal::new(io, place)));
     }
@@ -187,8 +188,7 @@ impl Committer {
         if ready.borrow().len() < 2 {
             return None;
         }
-        let journal = self.journal().filter(Journal::is_ready)?;
-        self.press(&journal);
+        let journal = self.journal().filter(|journal| journal.has_future())?;
         let (mut taken, mut payload_bytes, mut parts_bytes) = (Vec::new(), 0, 0);
         for log in ready.borrow().iter() {
             let Some(one) = Taken::of(log, &journal) else { continue };
@@ -198,9 +198,10 @@ impl Committer {
                 taken.push(one);
             }
         }
-        if taken.len() < 2 {
+        if taken.len() < 2 || !journal.is_ready() {
             return None;
         }
+        self.press(&journal);
         let mut buffer = self.io().memory().allocate(round_bytes(parts_bytes))?;
         let reserved = journal.reserve(parts_bytes, taken.iter().map(Taken::live).collect())?;
         let places = taken.iter().map(|one| (one.place(), one.bytes()));
@@ -299,16 +300,6 @@ impl Committer {
         }
     }
 
-    fn write_behind_later(&self, log: &Rc<LogCell>) {
-        let (committer, weak) = (self.clone(), Rc::downgrade(log));
-        self.io().spawn(async move {
-            committer.io().sleep(SPACE_RETRY_INTERVAL).await;
-            if let Some(log) = weak.upgrade() {
-                committer.write_behind_soon(&log);
-            }
-        });
-    }
-
     /// Has what was written behind the journal flushed, although no round may follow.
     pub(super) fn flush_behind(&self) {
         let unflushed = self.take_unflushed();
@@ -319,7 +310,7 @@ impl Committer {
     }
 
     /// What was written behind the journal and needs a flush of its own.
-    pub(super) fn take_unsafe_behind(&self) -> Option<Vec<Pending>> {
+    pub(super) fn take_flush_due(&self) -> Option<Vec<Pending>> {
         let group = std::mem::take(&mut *self.rounds().flush_due.borrow_mut());
         (!group.is_empty()).then_some(group)
     }
@@ -382,7 +373,7 @@ impl Committer {
             self.rounds().behind_count.set(self.rounds().behind_count.get() + 1);
             let committer = self.clone();
             return Some(Box::pin(async move {
-                let (bytes, outcome) = write_behind(&log).await;
+                let (bytes, outcome) = write_next(&log, Take::Behind).await;
                 let rounds = committer.rounds();
                 rounds.behind_count.set(rounds.behind_count.get() - 1);
                 Done::Behind(Written { log, bytes, flushed: false, outcome })
@@ -408,8 +399,9 @@ impl Committer {
                     self.rounds().flush_due.borrow_mut().push(pending);
                 }
             }
-            // Its space is allocated: nothing of this log is to be taken back for it.
-            Err(WriteFailure::NoSpace) => self.write_behind_later(&log),
+            Err(WriteFailure::NoSpace) => {
+                self.later(&log, SPACE_RETRY_INTERVAL, Committer::write_behind_soon);
+            }
             Err(WriteFailure::Io(reason)) => log.fence(&reason),
         }
         log.quiet_wakers.wake_all();

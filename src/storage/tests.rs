@@ -37,7 +37,7 @@ pub async fn journaling(io: &Io, bytes: u64) -> Committer {
     io.create_dir_all(&data_dir).await.expect("a directory");
     redo(io, &data_dir).await.expect("the disk works");
     let committer = committer(io);
-    let name = format!("shard-0{JOURNAL_SUFFIX}");
+    let name = "shard-0.journal".to_owned();
     committer.journal_in(io, JournalPlace { data_dir, name, bytes });
     committer
 }

@@ -15,7 +15,6 @@ use super::snapshot::SNAPSHOT_SUFFIX;
 use super::wake::Raised;
 use super::write::rewind;
 use crate::base::ids::Offset;
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -133,7 +132,7 @@ impl Log {
     async fn still(&self) -> Result<Raised<'_>, StorageError> {
         let cell = &self.0;
         let tries_count = cell.state.borrow().no_space_count;
-        let _drains = Draining::begin(&cell.drains);
+        let _drains = Raised::try_raise(&cell.drains, &cell.quiet_wakers);
         loop {
             cell.committer.flush_behind();
             cell.committer.write_behind_soon(cell);
@@ -293,22 +292,6 @@ impl Log {
         self.0.committer.release_tail(released_bytes);
         self.0.committer.read_cache().forget(segment.id);
         self.0.flush_wakers.wake_upto(i64::MAX);
-    }
-}
-
-/// Says that somebody waits until all of a log is in its files.
-struct Draining<'a>(&'a Cell<bool>);
-
-impl<'a> Draining<'a> {
-    fn begin(flag: &'a Cell<bool>) -> Draining<'a> {
-        flag.set(true);
-        Draining(flag)
-    }
-}
-
-impl Drop for Draining<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
     }
 }
 

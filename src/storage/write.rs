@@ -29,14 +29,27 @@ pub(super) enum WriteFailure {
     Io(String),
 }
 
-/// Writes what is dirty; with `flushed` also flushes it. Returns the bytes written and how it went.
+/// Which bytes a write takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// All that are dirty.
+    Dirty,
+    /// The same, durable when it ends.
+    DirtyFlushed,
+    /// Those that the journal has, which nobody waits for.
+    Behind,
+}
+
+/// One write of the oldest dirty segment. Returns the bytes written and how it went.
 pub(super) async fn write_next(
     log: &Rc<LogCell>,
-    flushed: bool,
+    take: Take,
 ) -> (u64, Result<Option<Pending>, WriteFailure>) {
     let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
-    match write_segment(log, &segment, How { flushed, behind: false }).await {
+    match write_segment(log, &segment, take).await {
         Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
+        // Nothing of the log is to be taken back for what the journal has.
+        Err(error) if is_full(&error) && take == Take::Behind => (0, Err(WriteFailure::NoSpace)),
         Err(error) if is_full(&error) => (0, Err(take_back(log, &segment).await)),
         Err(error) => {
             let reason = format!("write to segment {} failed: {error}", segment.base_offset);
@@ -45,43 +58,18 @@ pub(super) async fn write_next(
     }
 }
 
-/// Writes what only the journal has. Returns the bytes written and how it went; nothing is taken
-/// back when the disk is full.
-pub(super) async fn write_behind(
-    log: &Rc<LogCell>,
-) -> (u64, Result<Option<Pending>, WriteFailure>) {
-    let Some(segment) = log.state.borrow().first_dirty() else { return (0, Ok(None)) };
-    match write_segment(log, &segment, How { flushed: false, behind: true }).await {
-        Ok((bytes, pending)) => (bytes, Ok(Some(pending))),
-        Err(error) if is_full(&error) => (0, Err(WriteFailure::NoSpace)),
-        Err(error) => {
-            let reason = format!("write to segment {} failed: {error}", segment.base_offset);
-            (0, Err(WriteFailure::Io(reason)))
-        }
-    }
-}
-
-/// How a write is done.
-#[derive(Clone, Copy)]
-struct How {
-    /// Durable when it ends.
-    flushed: bool,
-    /// Only what the journal has, which nobody waits for.
-    behind: bool,
-}
-
 async fn write_segment(
     log: &Rc<LogCell>,
     segment: &Rc<Segment>,
-    How { flushed, behind }: How,
+    take: Take,
 ) -> io::Result<(u64, Pending)> {
     let file = prepare::ready_file(log, segment).await?;
     await_earlier(log, segment).await?;
     let from = segment.written_bytes.get() / ALIGN * ALIGN;
     let (plan, end_bytes, end_offset) = loop {
-        let (end_bytes, end_offset) = match behind {
-            true => (segment.journaled_bytes.get(), segment.journaled_offset.get()),
-            false => (segment.end_bytes.get(), segment.end_offset.get()),
+        let (end_bytes, end_offset) = match take {
+            Take::Behind => (segment.journaled_bytes.get(), segment.journaled_offset.get()),
+            _ => (segment.end_bytes.get(), segment.end_offset.get()),
         };
         let need = end_bytes.next_multiple_of(ALIGN);
         if need > segment.allocated_bytes.get() {
@@ -100,11 +88,11 @@ async fn write_segment(
     let bytes: u64 = gather.iter().map(|slice| slice.len() as u64).sum();
     assert_eq!(from + bytes, end_bytes.next_multiple_of(ALIGN), "the gather is the plan");
     let prepared = from + bytes <= segment.prepared_bytes.get();
-    let submitted = (!behind).then(|| log.committer.submitting());
-    let through = log.committer.flush_file();
+    let submitted = (take != Take::Behind).then(|| log.committer.submitting());
+    let (through, flushes) = (log.committer.flush_file(), take == Take::DirtyFlushed);
     match through.filter(|through| prepared && file.is_flushed_by(through)) {
-        Some(through) if flushed => file.write_and_sync_through(from, gather, &through).await?,
-        _ if flushed => file.write_and_sync(from, gather).await?,
+        Some(through) if flushes => file.write_and_sync_through(from, gather, &through).await?,
+        _ if flushes => file.write_and_sync(from, gather).await?,
         _ => file.write_at(from, gather).await?,
     }
     drop(submitted);

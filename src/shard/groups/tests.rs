@@ -2,13 +2,11 @@
 //! damaged records and changing topics do to them.
 
 use super::*;
-use crate::base::ids::{LeaderEpoch, NodeId, Offset};
-use crate::base::metrics::ShardMetrics;
-use crate::cluster::metadata::Overrides;
-use crate::cluster::records::{MetadataRecord, PartitionRecord};
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::cluster::records::MetadataRecord;
 use crate::coordinator::records::{OffsetCommitKey, OffsetCommitValue, offset as offset_record};
 use crate::io::sim::{self, SimDisk};
-use crate::io::{Io, Mesh, Slice};
+use crate::io::{Io, Slice};
 use crate::protocol::batch::{BatchBuilder, BatchProducer};
 use crate::protocol::compression::Codec;
 use crate::protocol::error::ErrorCode;
@@ -21,12 +19,8 @@ use crate::protocol::record::NewRecord;
 use crate::shard::fetch::{FetchGroup, FetchPart, fetch};
 use crate::shard::replica::Append;
 use crate::shard::signal::Flag;
-use crate::shard::state::NodeFacts;
-use crate::storage::Committer;
+use crate::shard::tests::{lone_shard, topic_created};
 use std::future::Future;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
 
 const OFFSETS_ID: TopicId = TopicId(7);
 const WORDS_ID: TopicId = TopicId(8);
@@ -44,18 +38,7 @@ fn on_shard<F: Future<Output = ()>>(seed: u64, test: impl FnOnce(World) -> F) {
 
 impl World {
     async fn new(io: Io, disk: SimDisk) -> World {
-        let mesh: Mesh<ShardMessage> = sim::meshes(&io, 1).remove(0);
-        let node = Arc::new(NodeFacts {
-            node_id: NodeId(1),
-            data_dir: PathBuf::from("/data"),
-            fixed: Arc::new(Overrides::new()),
-            connections_counts: vec![AtomicUsize::new(0)],
-            addresses: Mutex::default(),
-        });
-        let metrics = Rc::new(ShardMetrics::default());
-        let committer = Committer::new(&io, &metrics);
-        let shard = Shard::new(io, mesh, node, metrics, committer, []);
-        shard.io.spawn(shard.clone().maintain());
+        let shard = lone_shard(io);
         shard.io.spawn(shard.clone().keep_group_time());
         let mut world = World { shard, image: Image::default(), disk };
         world.create(OFFSETS_TOPIC, OFFSETS_ID, 2).await;
@@ -70,20 +53,8 @@ impl World {
     }
 
     async fn create(&mut self, name: &str, id: TopicId, partitions_count: usize) {
-        let (leader, leader_epoch, partition_epoch) = (1, 0, 0);
-        let (replicas, isr) = (vec![1], vec![1]);
-        let one = PartitionRecord { leader, leader_epoch, replicas, isr, partition_epoch };
-        let name = name.to_owned();
-        let (internal, overrides) = (name == OFFSETS_TOPIC, Vec::new());
-        let partitions = vec![one; partitions_count];
-        self.apply(MetadataRecord::TopicCreated {
-            id: id.0,
-            name,
-            internal,
-            partitions,
-            overrides,
-        })
-        .await;
+        let internal = name == OFFSETS_TOPIC;
+        self.apply(topic_created(name, id, partitions_count, internal)).await;
     }
 
     /// Resolves when no partition is loading.
