@@ -99,10 +99,16 @@ def forget_pages_of(folder):
 
 
 class Disk:
-    """What fio gets from the disk of `folder`: direct I/O on a file that was written before."""
+    """What fio gets from the disk of `folder` by direct I/O."""
 
     def __init__(self, folder):
         self.file = folder / "fio.data"
+
+    def first_write_bytes_per_second(self):
+        """Writing a new file: what a log does, unless it has an old segment to write over."""
+        self.file.unlink(missing_ok=True)
+        os.sync()  # else the freed blocks are given back to the disk meanwhile
+        return int(self.fio("--name=new", "--rw=write", "--bs=512k").split(";")[47]) * 1024
 
     def overwrite_bytes_per_second(self):
         self.fill()

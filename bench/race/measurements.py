@@ -86,6 +86,7 @@ def idle(session):
 def ingest_raw(session):
     disk = {}
     if session.name == "ringmain":  # directly before: disks of virtual machines change their mind
+        disk["fio_new_bytes_per_second"] = session.disk.first_write_bytes_per_second()
         disk["fio_bytes_per_second"] = session.disk.overwrite_bytes_per_second()
         disk["loopback_bytes_per_second"] = machine.loopback_bytes_per_second()
     return {**produce(session, "ingest-raw", 3, "--record-bytes", "1K", "--batch-bytes", "930000",

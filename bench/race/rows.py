@@ -125,6 +125,8 @@ ROWS = (
 BASE_LINES = (
     Row("fio, direct overwrite, 512 KiB", "ingest-raw", "fio_bytes_per_second", "MB/s", 1e-6, 0,
         ()),
+    Row("fio, direct write of a new file, 512 KiB", "ingest-raw", "fio_new_bytes_per_second",
+        "MB/s", 1e-6, 0, ()),
     Row("fio, direct read, 1 MiB", "catch-up-raw", "fio_bytes_per_second", "MB/s", 1e-6, 0, ()),
     *(latency(f"a 4 KiB overwrite and fdatasync: {text}", "open-20", f"disk_{name}_us")
       for name, text in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))),
