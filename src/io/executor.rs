@@ -35,7 +35,7 @@ use std::time::Duration;
 
 /// Threads a shard for calls that block.
 const BLOCKING_THREADS_COUNT: usize = 2;
-/// A shard without completions for this long hands free memory back.
+/// How often a shard looks for memory that it can hand back.
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 /// A write and its flush: with no more than that in flight a shard polls before it sleeps.
 const POLLED_OPERATIONS_MAX: usize = 2;
@@ -284,14 +284,11 @@ impl Shard {
     }
 
     async fn keep_memory_small(self: Rc<Shard>) {
-        let mut seen_count = 0;
         loop {
             self.sleep(TRIM_INTERVAL).await;
-            let now_count = self.ring.completions_count();
-            if now_count == seen_count && self.memory.trim() {
+            if self.memory.trim(self.clock.monotonic()) {
                 tracing::trace!("handed free memory back");
             }
-            seen_count = now_count;
         }
     }
 
