@@ -14,7 +14,7 @@ use super::log::{Log, LogCell, ReadBatches, ReadError};
 use super::recovery::{rebuild_index, report, save_checkpoint};
 use super::scan::Scan;
 use super::segment::Segment;
-use super::wake::Wakers;
+use super::wake::{Turns, Wakers};
 use crate::base::ids::Offset;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
 use crate::io::{Io, Slice};
@@ -26,6 +26,9 @@ use std::rc::Rc;
 const PIECE_BYTES: u64 = MIB as u64;
 /// Pieces under way in front of a reader that reads in order.
 const READ_AHEAD_COUNT: u64 = 3;
+/// Pieces that a shard has the disk read at once, for all readers: enough to keep it busy. What is
+/// written meanwhile, and its flush, wait at the disk for no more than these.
+const LOADS_COUNT_MAX: usize = 4;
 /// Places that a log remembers for readers that come back.
 const CURSORS_COUNT_MAX: usize = 64;
 
@@ -43,6 +46,7 @@ pub(super) struct ReadCache {
     bytes: Cell<usize>,
     bytes_max: usize,
     clock: Cell<u64>,
+    turns: Rc<Turns>,
 }
 
 /// One piece, loaded or being loaded.
@@ -64,7 +68,8 @@ impl ReadCache {
     /// A cache of at most about `bytes_max`.
     pub fn new(bytes_max: usize) -> ReadCache {
         let (pieces, bytes, clock) = (RefCell::default(), Cell::new(0), Cell::new(0));
-        ReadCache { pieces, bytes, bytes_max, clock }
+        let turns = Rc::new(Turns::new(LOADS_COUNT_MAX));
+        ReadCache { pieces, bytes, bytes_max, clock, turns }
     }
 
     /// Lets about `bytes` of the longest unused pieces go; returns how many went.
@@ -127,7 +132,12 @@ impl ReadCache {
         });
         self.bytes.set(self.bytes.get() + bytes);
         self.pieces.borrow_mut().insert(key, piece.clone());
-        io.spawn(load(io.clone(), segment.clone(), piece.clone(), start, end));
+        let (io, segment, turns) = (io.clone(), segment.clone(), self.turns.clone());
+        let loading = piece.clone();
+        io.clone().spawn(async move {
+            let _turn = turns.take().await;
+            load(io, segment, loading, start, end).await;
+        });
         piece
     }
 }

@@ -43,6 +43,14 @@ impl Wakers {
         }
     }
 
+    /// Lets the one look again that has waited longest.
+    fn wake_first(&self) {
+        let first = self.waiting.borrow_mut().pop_first();
+        if let Some((_, waker)) = first {
+            waker.wake();
+        }
+    }
+
     /// How many wait now.
     #[cfg(test)]
     pub fn waiting_count(&self) -> usize {
@@ -95,6 +103,38 @@ impl Drop for Raised<'_> {
     fn drop(&mut self) {
         self.flag.set(false);
         self.wakers.wake_all();
+    }
+}
+
+/// How many of something may be under way at once; whoever waits longest is next.
+///
+/// A wait must go on to its end once it began: the turn of one that is dropped is lost.
+pub(super) struct Turns {
+    free_count: Cell<usize>,
+    wakers: Wakers,
+}
+
+/// One of [`Turns`], given back when dropped.
+pub(super) struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    pub fn new(count: usize) -> Turns {
+        Turns { free_count: Cell::new(count), wakers: Wakers::default() }
+    }
+
+    /// Resolves when fewer than that many are under way.
+    pub async fn take(&self) -> Turn<'_> {
+        let has_free = || (self.free_count.get() > 0).then_some(());
+        self.wakers.until(has_free).await;
+        self.free_count.set(self.free_count.get() - 1);
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.free_count.set(self.0.free_count.get() + 1);
+        self.0.wakers.wake_first();
     }
 }
 
