@@ -17,7 +17,7 @@ use super::read::ReadCache;
 use super::rounds::{RoundDone, Rounds};
 use super::segment::Segment;
 use super::tail_cache::CHUNK_BYTES_MIN;
-use super::wake::Wakers;
+use super::wake::{Turns, Wakers};
 use super::write::{Take, WriteFailure, write_next};
 use crate::base::ids::Offset;
 use crate::base::limits::{DIRECT_ALIGN_BYTES, KIB, MIB};
@@ -98,6 +98,8 @@ struct Shared {
     /// Producers that the shard's logs remember.
     producers_count: Rc<Cell<usize>>,
     rounds: Rounds,
+    /// Whose zeroes, or their flush, are at the disk.
+    zeroing: Turns,
 }
 
 /// Bytes of a log that are written and wait for a flush.
@@ -191,6 +193,7 @@ impl Committer {
             flush_file: RefCell::default(),
             producers_count: Rc::default(),
             rounds: Rounds::default(),
+            zeroing: Turns::new(1),
         }));
         io.spawn(committer.clone().run());
         io.spawn(committer.clone().keep_house());
@@ -234,6 +237,10 @@ impl Committer {
 
     pub(super) fn metrics(&self) -> &ShardMetrics {
         &self.0.metrics
+    }
+
+    pub(super) fn zeroing(&self) -> &Turns {
+        &self.0.zeroing
     }
 
     pub(super) fn room_wakers(&self) -> &Wakers {

@@ -145,6 +145,9 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
     let mut start = segment.prepared_bytes.get();
     let mut at = start;
     while at < target {
+        // Logs that get as much each come here at the same time, and what all of them write ahead
+        // would keep their records waiting for milliseconds.
+        let turn = log.committer.zeroing().take().await;
         let appended = segment.end_bytes.get().next_multiple_of(ALIGN);
         if appended > at {
             (start, at) = (appended, appended);
@@ -158,9 +161,11 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         let result = file.write_zeroes(at, bytes).await;
         segment.zeroing_from.set(None);
         log.quiet_wakers.wake_all();
+        drop(turn);
         result?;
         at += bytes;
     }
+    let _turn = log.committer.zeroing().take().await;
     if let Err(error) = file.sync().await {
         // The failure may have been that of records under way; it is told only once.
         log.fence(&format!("flush failed: {error}"));
