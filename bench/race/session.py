@@ -9,8 +9,7 @@ import clients
 import machine
 from harness import Failed, run
 
-WARMUP_SECONDS = 20  # of Kafka: until the compiler of its JVM has seen the paths that are measured
-RINGMAIN_WARMUP_SECONDS = 2
+WARMUP_SECONDS = 20  # until Kafka's compiler has seen what is measured, and each has its memory
 CREATE_SECONDS_MAX = 120
 
 # Records a second that a client that takes a number of records, not a time, is expected to send in
@@ -78,16 +77,15 @@ class Session:
         if self.is_warm:
             return
         self.is_warm = True
-        seconds = RINGMAIN_WARMUP_SECONDS if self.name == "ringmain" else WARMUP_SECONDS
         produce = ("produce", *self.target("warm-up"), "--acks", "all", "--warmup", "0s")
         small = ("--record-bytes", "100", "--batch-bytes", "1", "--request-bytes", "1",
                  "--connections", "8", "--in-flight", "4")
-        self.generator.run(*produce, *small, "--duration", f"{seconds * 0.4:.1f}s")
+        self.generator.run(*produce, *small, "--duration", f"{WARMUP_SECONDS * 0.4:.1f}s")
         for size in ("16K", "930000"):
             self.generator.run(*produce, "--batch-bytes", size, "--request-bytes", size,
-                               "--duration", f"{seconds * 0.2:.1f}s")
+                               "--duration", f"{WARMUP_SECONDS * 0.2:.1f}s")
         self.generator.run("fetch", *self.address_flags("warm-up"), "--from", "earliest",
-                           "--repeat", "--warmup", "0s", "--duration", f"{seconds * 0.2:.1f}s")
+                           "--repeat", "--warmup", "0s", "--duration", f"{WARMUP_SECONDS * 0.2:.1f}s")
 
     # ---- flags of ringmain-bench ---------------------------------------------------------------
 
