@@ -106,7 +106,9 @@ pub(super) fn consider(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     let small =
         state.write_bytes_mean < LARGE_WRITE_BYTES && state.writes_count >= WRITES_COUNT_BUSY;
     let margin = state.prepare_step_bytes / 2;
-    let short = segment.prepared_bytes.get() < segment.end_bytes.get() + margin.max(ALIGN);
+    // What only the journal holds keeps zeroes behind it from counting as prepared: they are there.
+    let ready_bytes = segment.prepared_bytes.get().max(segment.zeroed.get().1);
+    let short = ready_bytes < segment.end_bytes.get() + margin.max(ALIGN);
     let full = segment.prepared_bytes.get() >= state.config.segment_bytes.min(SEGMENT_BYTES_MAX);
     let busy = log.preparing.get() || log.held.get() || segment.sealed.get();
     if !small || !short || full || busy {
@@ -142,8 +144,12 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         file.allocate(target).await?;
         segment.allocated_bytes.set(target.max(segment.allocated_bytes.get()));
     }
-    let mut start = segment.prepared_bytes.get();
-    let mut at = start;
+    let prepared_bytes = segment.prepared_bytes.get();
+    let (zeroed_start, zeroed_end) = segment.zeroed.get();
+    let (mut start, mut at) = (prepared_bytes, prepared_bytes);
+    if zeroed_end > prepared_bytes {
+        (start, at) = (zeroed_start, zeroed_end);
+    }
     while at < target {
         // Logs that get as much each come here at the same time, and what all of them write ahead
         // would keep their records waiting for milliseconds.

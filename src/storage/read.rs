@@ -72,6 +72,11 @@ impl ReadCache {
         ReadCache { pieces, bytes, bytes_max, clock, turns }
     }
 
+    #[cfg(test)]
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     /// Lets about `bytes` of the longest unused pieces go; returns how many went.
     pub fn evict(&self, bytes: usize) -> usize {
         let mut released_bytes = 0;

@@ -239,6 +239,8 @@ impl Drop for OffsetWait {
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Context;
 
     /// Goal: waits that are given up leave nothing. Method: poll and drop 1,000 of each kind.
@@ -254,6 +256,36 @@ mod tests {
         for _ in 0..3 {
             assert!(kept.as_mut().poll(&mut context).is_pending());
             assert_eq!(wakers.waiting_count(), 1);
+        }
+    }
+
+    /// Goal: as many go on at once as there are turns, in the order in which they came. Method: one
+    /// turn, three that want it, polled in the wrong order.
+    #[test]
+    fn turns_are_taken_in_order() {
+        let turns = Turns::new(1);
+        let first = turns.take().now_or_never().expect("nobody has it");
+        let woken = [const { AtomicBool::new(false) }; 2].map(|flag| Arc::new(Flag(flag)));
+        let mut waits = [Box::pin(turns.take()), Box::pin(turns.take())];
+        let mut poll = |at: usize| {
+            let waker = Waker::from(woken[at].clone());
+            waits[at].as_mut().poll(&mut Context::from_waker(&waker)).map(std::mem::forget)
+        };
+        assert!(poll(0).is_pending() && poll(1).is_pending());
+        drop(first);
+        let are_woken = || woken.each_ref().map(|flag| flag.0.load(Ordering::Relaxed));
+        assert_eq!(are_woken(), [true, false]);
+        assert!(poll(0).is_ready() && poll(1).is_pending());
+        drop(Turn(&turns));
+        assert_eq!(are_woken(), [true, true]);
+        assert!(poll(1).is_ready());
+    }
+
+    struct Flag(AtomicBool);
+
+    impl std::task::Wake for Flag {
+        fn wake(self: Arc<Flag>) {
+            self.0.store(true, Ordering::Relaxed);
         }
     }
 

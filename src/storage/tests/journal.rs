@@ -127,8 +127,8 @@ fn a_clean_stop_needs_no_journal() {
     }
 }
 
-/// Goal: who closes logs waits for the disk only, not for them to become quiet. Method: append, close
-/// all at once, look at the clock of the simulation.
+/// Goal: who closes logs waits for the disk only, not for them to become quiet. Method: append,
+/// close all at once, look at the clock of the simulation.
 #[test]
 fn a_stop_waits_for_no_quiet() {
     sim::run(70, |io, _disk| async move {
@@ -308,7 +308,8 @@ fn a_stricter_policy_begins_with_a_flush() {
             io.sleep(Duration::from_micros(1)).await;
         }
         logs[0].set_config(larger);
-        append_to_all(&logs, 30).await.unwrap(); // and no more: zeroes ahead end in a flush, too
+        // Once and no more: zeroes ahead end in a flush, too.
+        append_to_all(&logs, 30).await.unwrap();
         disk.crash(Crash::LoseUnsynced);
         let committer = journaling(&io, RING_BYTES).await;
         let logs = open_logs(&io, &committer).await;
@@ -329,5 +330,32 @@ fn a_damaged_first_block_is_no_empty_journal() {
         assert!(disk.contents(&journal_path()).is_some(), "it stays");
         disk.corrupt(&journal_path(), 20..21);
         assert!(redo(&io, Path::new("/data")).await.expect("it is whole again").rounds > 0);
+    });
+}
+
+/// Goal: zeroes behind what only the journal holds count, and are not written again. Method: have
+/// them there and have the log looked at; then without them.
+#[test]
+fn zeroes_behind_journaled_records_are_written_once() {
+    sim::run(70, |io, _disk| async move {
+        let committer = journaling(&io, RING_BYTES).await;
+        let config = LogConfig { segment_bytes: 8 << 20, ..small() };
+        let (log, _) = open_at(&io, &committer, &dir(0), &config).await.unwrap();
+        for _ in 0..6 {
+            put(&log, &batch(200, 1, 0, 7)).await.unwrap();
+        }
+        io.sleep(Duration::from_secs(1)).await;
+        let segment = log.0.state.borrow().active().clone();
+        assert!(!log.0.preparing.get() && segment.prepared_bytes.get() > segment.end_bytes.get());
+        let end = segment.end_bytes.get().next_multiple_of(4096);
+        segment.prepared_bytes.set(0); // as if the segment had nothing yet
+        segment.zeroed.set((end, end + (1 << 20)));
+        prepare::consider(&log.0, &segment);
+        assert!(!log.0.preparing.get());
+        segment.zeroed.set((0, 0));
+        prepare::consider(&log.0, &segment);
+        assert!(log.0.preparing.get());
+        io.sleep(Duration::from_secs(1)).await;
+        assert!(!log.0.preparing.get() && segment.zeroed.get().0 >= end);
     });
 }

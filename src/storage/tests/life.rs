@@ -447,3 +447,54 @@ fn a_time_is_looked_up_while_the_first_flush_is_under_way() {
         assert_eq!(found.offset, Offset(0));
     });
 }
+
+/// Goal: one log of a shard at a time writes zeroes ahead, or flushes them. Method: keep the turn
+/// and append to two logs; give it back.
+#[test]
+fn zeroes_ahead_wait_for_their_turn() {
+    sim::run(21, |io, _disk| async move {
+        let committer = committer(&io);
+        let mut logs = Vec::new();
+        for number in 0..2 {
+            let opened = open_at(&io, &committer, &dir(number), &LogConfig::default()).await;
+            logs.push(opened.unwrap().0);
+        }
+        let are_ahead = || {
+            let active = |log: &Log| log.0.state.borrow().active().clone();
+            let is_ahead =
+                |it: Rc<segment::Segment>| it.prepared_bytes.get() > it.end_bytes.get() + 4096;
+            logs.iter().map(active).map(is_ahead).collect::<Vec<_>>()
+        };
+        let turn = committer.zeroing().take().await;
+        for log in &logs {
+            fill(log, 4).await;
+        }
+        io.sleep(Duration::from_secs(1)).await;
+        assert_eq!(are_ahead(), [false, false]);
+        drop(turn);
+        io.sleep(Duration::from_secs(1)).await;
+        assert_eq!(are_ahead(), [true, true]);
+    });
+}
+
+/// Goal: readers together have the disk read a bounded number of pieces at once. Method: take all
+/// turns, read from the disk; give one back.
+#[test]
+fn cold_reads_wait_for_their_turn() {
+    sim::run(22, |io, _disk| async move {
+        let (log, _) = open(&io, &small()).await;
+        fill(&log, 50).await;
+        forget_memory(&log);
+        let committer = log.0.committer.clone();
+        let turns = committer.read_cache().turns();
+        let mut taken = Vec::new();
+        while let Some(turn) = turns.take().now_or_never() {
+            taken.push(turn);
+        }
+        assert!(taken.len() > 1, "one piece at a time would let the disk idle");
+        let mut read = std::pin::pin!(read_from(&log, Offset(0), 100_000));
+        assert!(io.timeout(Duration::from_secs(1), &mut read).await.is_none());
+        taken.pop();
+        assert_eq!(read.await.unwrap().len(), 50);
+    });
+}
