@@ -84,8 +84,9 @@ class Session:
         for size in ("16K", "930000"):
             self.generator.run(*produce, "--batch-bytes", size, "--request-bytes", size,
                                "--duration", f"{WARMUP_SECONDS * 0.2:.1f}s")
-        self.generator.run("fetch", *self.address_flags("warm-up"), "--from", "earliest",
-                           "--repeat", "--warmup", "0s", "--duration", f"{WARMUP_SECONDS * 0.2:.1f}s")
+        read = ("fetch", *self.address_flags("warm-up"), "--from", "earliest", "--repeat",
+                "--warmup", "0s")
+        self.generator.run(*read, "--duration", f"{WARMUP_SECONDS * 0.2:.1f}s")
 
     # ---- flags of ringmain-bench ---------------------------------------------------------------
 
