@@ -109,7 +109,7 @@ pub(super) fn consider(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     // What only the journal holds keeps zeroes behind it from counting as prepared: they are there.
     let ready_bytes = segment.prepared_bytes.get().max(segment.zeroed.get().1);
     let short = ready_bytes < segment.end_bytes.get() + margin.max(ALIGN);
-    let full = segment.prepared_bytes.get() >= state.config.segment_bytes.min(SEGMENT_BYTES_MAX);
+    let full = ready_bytes >= state.config.segment_bytes.min(SEGMENT_BYTES_MAX);
     let busy = log.preparing.get() || log.held.get() || segment.sealed.get();
     if !small || !short || full || busy {
         return;
@@ -158,7 +158,10 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         if appended > at {
             (start, at) = (appended, appended);
         }
-        if segment.sealed.get() || log.held.get() || at >= target {
+        if segment.sealed.get() || log.held.get() || log.state.borrow().fenced.is_some() {
+            return Ok(()); // somebody waits for the end; zeroes without their flush count for nothing
+        }
+        if at >= target {
             break;
         }
         // What is appended from now on waits in `write_segment` while zeroes go where it belongs.

@@ -20,6 +20,7 @@ use crate::base::limits::{DIRECT_ALIGN_BYTES, MIB};
 use crate::io::{Io, Slice};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Bytes of one cold read.
@@ -139,10 +140,7 @@ impl ReadCache {
         self.pieces.borrow_mut().insert(key, piece.clone());
         let (io, segment, turns) = (io.clone(), segment.clone(), self.turns.clone());
         let loading = piece.clone();
-        io.clone().spawn(async move {
-            let _turn = turns.take().await;
-            load(io, segment, loading, start, end).await;
-        });
+        io.clone().spawn(async move { load(io, segment, loading, start..end, &turns).await });
         piece
     }
 }
@@ -162,12 +160,14 @@ impl Piece {
     }
 }
 
-async fn load(io: Io, segment: Rc<Segment>, piece: Rc<Piece>, start: u64, end: u64) {
+async fn load(io: Io, segment: Rc<Segment>, piece: Rc<Piece>, range: Range<u64>, turns: &Turns) {
     let loaded = async {
         let file = segment.open(&io).await?;
+        // Given back before the reader is woken: else its next pieces came before other readers'.
+        let _turn = turns.take().await;
         let buffer = io.memory().allocate_wait(piece.bytes).await;
-        let (result, buffer) = file.read_at(start, buffer).await;
-        let bytes = (result? as u64).min(end - start) as usize;
+        let (result, buffer) = file.read_at(range.start, buffer).await;
+        let bytes = (result? as u64).min(range.end - range.start) as usize;
         Ok::<Slice, std::io::Error>(buffer.freeze().slice(0..bytes))
     };
     let outcome = match loaded.await {

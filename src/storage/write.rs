@@ -271,8 +271,8 @@ async fn take_back_alone(log: &Rc<LogCell>, segment: &Rc<Segment>) -> WriteFailu
         }
         segment.allocated_bytes.set(end);
         segment.prepared_bytes.set(segment.prepared_bytes.get().min(end));
-        segment.zeroed.set((0, 0));
     }
+    segment.zeroed.set((0, 0));
     WriteFailure::NoSpace
 }
 
