@@ -159,7 +159,7 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
             (start, at) = (appended, appended);
         }
         if segment.sealed.get() || log.held.get() || log.state.borrow().fenced.is_some() {
-            return Ok(()); // somebody waits for the end; zeroes without their flush count for nothing
+            return Ok(()); // somebody may wait; zeroes without their flush count for nothing
         }
         if at >= target {
             break;
