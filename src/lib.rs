@@ -18,7 +18,8 @@
 //!   `io/signals.rs`: SIGTERM and SIGINT.
 //! - `io/ring.rs`: a shard's own io_uring. `io/file.rs`, `io/socket.rs`: what goes over it;
 //!   `io/fs.rs`: what may block and goes to threads.
-//! - `io/memory.rs`: huge-page buffers, shared slices, append-only tails.
+//! - `io/memory.rs`: huge-page buffers, shared slices, append-only tails; `io/arena.rs`: where
+//!   their runs of pages come from.
 //! - `io/notify.rs`: waking a shard from outside. `io/mesh.rs`: messages between shards.
 //! - `io/probe.rs`: what the node needs of its host, and the remedy for what is missing.
 //! - `io/sim/`: the simulated twin: `io/sim/disk.rs` loses, tears and fails; `io/sim/net.rs`

@@ -14,6 +14,7 @@
 //! across it. Work that takes long yields every millisecond.
 //! **Invariant:** `unsafe` is in this folder only.
 
+mod arena;
 mod clock;
 mod executor;
 mod file;
