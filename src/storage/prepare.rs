@@ -138,6 +138,9 @@ fn checkpoint_later(log: &Rc<LogCell>) {
 
 async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> {
     let Some(file) = segment.opened() else { return Ok(()) };
+    // Logs that get as much each come here at the same time, and what all of them write ahead would
+    // keep their records waiting for milliseconds.
+    let _turn = log.committer.zeroing().take().await;
     let end = segment.end_bytes.get().next_multiple_of(ALIGN);
     let target = ahead(log, end, next_step(log, segment, ZERO_STEP_BYTES_MAX));
     if target > segment.allocated_bytes.get() {
@@ -151,9 +154,6 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         (start, at) = (zeroed_start, zeroed_end);
     }
     while at < target {
-        // Logs that get as much each come here at the same time, and what all of them write ahead
-        // would keep their records waiting for milliseconds.
-        let turn = log.committer.zeroing().take().await;
         let appended = segment.end_bytes.get().next_multiple_of(ALIGN);
         if appended > at {
             (start, at) = (appended, appended);
@@ -170,11 +170,9 @@ async fn zero_ahead(log: &Rc<LogCell>, segment: &Rc<Segment>) -> io::Result<()> 
         let result = file.write_zeroes(at, bytes).await;
         segment.zeroing_from.set(None);
         log.quiet_wakers.wake_all();
-        drop(turn);
         result?;
         at += bytes;
     }
-    let _turn = log.committer.zeroing().take().await;
     if let Err(error) = file.sync().await {
         // The failure may have been that of records under way; it is told only once.
         log.fence(&format!("flush failed: {error}"));

@@ -53,6 +53,22 @@ pub async fn open_at(
     Log::open(io, committer, open).await
 }
 
+/// Partitions 0 to `count`, undamaged.
+pub async fn open_many(
+    io: &Io,
+    committer: &Committer,
+    count: usize,
+    config: &LogConfig,
+) -> Vec<Log> {
+    let mut logs = Vec::new();
+    for number in 0..count {
+        let opened = open_at(io, committer, &dir(number), config).await.expect("the log opens");
+        assert_eq!(opened.1.corrupt, []);
+        logs.push(opened.0);
+    }
+    logs
+}
+
 /// A fresh committer and partition 0.
 pub async fn open(io: &Io, config: &LogConfig) -> (Log, Recovery) {
     open_at(io, &committer(io), &dir(0), config).await.expect("the log opens")

@@ -106,9 +106,10 @@ impl Drop for Raised<'_> {
     }
 }
 
-/// How many of something may be under way at once; whoever waits longest is next.
+/// How many of something may be under way at once; whoever waits longest is woken first, but who
+/// asks before it runs goes ahead of it.
 ///
-/// A wait must go on to its end once it began: the turn of one that is dropped is lost.
+/// A wait must go on to its end once it began: the wake-up of one that is dropped is lost.
 pub(super) struct Turns {
     free_count: Cell<usize>,
     wakers: Wakers,
@@ -259,10 +260,10 @@ mod tests {
         }
     }
 
-    /// Goal: as many go on at once as there are turns, in the order in which they came. Method: one
-    /// turn, three that want it, polled in the wrong order.
+    /// Goal: as many go on at once as there are turns, and whoever waits longest is woken first.
+    /// Method: one turn that is taken, two that wait for it.
     #[test]
-    fn turns_are_taken_in_order() {
+    fn turns_wake_in_order() {
         let turns = Turns::new(1);
         let first = turns.take().now_or_never().expect("nobody has it");
         let woken = [const { AtomicBool::new(false) }; 2].map(|flag| Arc::new(Flag(flag)));

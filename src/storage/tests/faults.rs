@@ -118,13 +118,11 @@ fn a_failed_write_or_flush_fences_the_log() {
 fn a_failed_shared_flush_fences_the_whole_group() {
     sim::run(5, |io, disk| async move {
         let committer = committer(&io);
-        let mut logs = Vec::new();
-        for number in 0..8 {
-            let (log, _) = open_at(&io, &committer, &dir(number), &small()).await.unwrap();
+        let logs = open_many(&io, &committer, 8, &small()).await;
+        for log in &logs {
             for _ in 0..4 {
-                put(&log, &batch(100, 1, 0, 0)).await.unwrap();
+                put(log, &batch(100, 1, 0, 0)).await.unwrap();
             }
-            logs.push(log);
         }
         io.sleep(Duration::from_secs(1)).await;
         disk.fail_next_sync();

@@ -13,13 +13,7 @@ fn journal_path() -> PathBuf {
 }
 
 async fn open_logs(io: &Io, committer: &Committer) -> Vec<Log> {
-    let mut logs = Vec::new();
-    for number in 0..LOGS_COUNT {
-        let opened = open_at(io, committer, &dir(number), &small()).await.expect("it opens");
-        assert_eq!(opened.1.corrupt, []);
-        logs.push(opened.0);
-    }
-    logs
+    open_many(io, committer, LOGS_COUNT, &small()).await
 }
 
 /// Appends one small batch to each log, and waits until all are safe.

@@ -417,11 +417,9 @@ fn bytes_that_are_no_batches_are_not_appended() {
 fn a_quiet_log_holds_little_memory() {
     sim::run(12, |io, _disk| async move {
         let committer = committer(&io);
-        let mut logs = Vec::new();
-        for number in 0..200 {
-            let (log, _) = open_at(&io, &committer, &dir(number), &small()).await.unwrap();
-            put(&log, &batch(100, 1, 0, 0)).await.unwrap();
-            logs.push(log);
+        let logs = open_many(&io, &committer, 200, &small()).await;
+        for log in &logs {
+            put(log, &batch(100, 1, 0, 0)).await.unwrap();
         }
         assert!(committer.tail_bytes() <= 200 * (16 << 10));
         io.sleep(Duration::from_secs(20)).await;
@@ -454,11 +452,7 @@ fn a_time_is_looked_up_while_the_first_flush_is_under_way() {
 fn zeroes_ahead_wait_for_their_turn() {
     sim::run(21, |io, _disk| async move {
         let committer = committer(&io);
-        let mut logs = Vec::new();
-        for number in 0..2 {
-            let opened = open_at(&io, &committer, &dir(number), &LogConfig::default()).await;
-            logs.push(opened.unwrap().0);
-        }
+        let logs = open_many(&io, &committer, 2, &LogConfig::default()).await;
         let are_ahead = || {
             let active = |log: &Log| log.0.state.borrow().active().clone();
             let is_ahead =
