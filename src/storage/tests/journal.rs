@@ -346,6 +346,11 @@ fn zeroes_behind_journaled_records_are_written_once() {
         segment.zeroed.set((end, end + (1 << 20)));
         prepare::consider(&log.0, &segment);
         assert!(!log.0.preparing.get());
+        segment.zeroed.set((end, end + 4096)); // fewer than usual, but up to the segment's size
+        log.set_config(LogConfig { segment_bytes: end + 4096, ..config.clone() });
+        prepare::consider(&log.0, &segment);
+        assert!(!log.0.preparing.get());
+        log.set_config(config);
         segment.zeroed.set((0, 0));
         prepare::consider(&log.0, &segment);
         assert!(log.0.preparing.get());

@@ -471,6 +471,26 @@ fn zeroes_ahead_wait_for_their_turn() {
     });
 }
 
+/// Goal: a log that is closed writes no zeroes when its turn comes: who closes it waits. Method: keep
+/// the turn, begin to close, give it back.
+#[test]
+fn a_log_that_closes_writes_no_zeroes() {
+    sim::run(23, |io, _disk| async move {
+        let (log, _) = open(&io, &LogConfig::default()).await;
+        let committer = log.0.committer.clone();
+        let turn = committer.zeroing().take().await;
+        fill(&log, 4).await;
+        let segment = log.0.state.borrow().active().clone();
+        assert!(log.0.preparing.get());
+        let mut closing = std::pin::pin!(log.close_clean());
+        assert!(io.timeout(Duration::from_secs(1), &mut closing).await.is_none());
+        assert!(log.0.held.get());
+        drop(turn);
+        closing.await.unwrap();
+        assert_eq!(segment.zeroed.get(), (0, 0));
+    });
+}
+
 /// Goal: readers together have the disk read a bounded number of pieces at once. Method: take all
 /// turns, read from the disk; give one back.
 #[test]
