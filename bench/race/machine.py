@@ -108,12 +108,15 @@ class Disk:
         """Writing a new file: what a log does, unless it has an old segment to write over."""
         self.file.unlink(missing_ok=True)
         os.sync()  # else the freed blocks are given back to the disk meanwhile
-        return int(self.fio("--name=new", "--rw=write", "--bs=512k").split(";")[47]) * 1024
+        return self.write_bytes_per_second("--name=new")
 
     def overwrite_bytes_per_second(self):
         self.fill()
-        said = self.fio("--name=overwrite", "--rw=write", "--bs=512k", "--overwrite=1",
-                        "--time_based", f"--runtime={FIO_SECONDS}")
+        return self.write_bytes_per_second("--name=overwrite", "--overwrite=1", "--time_based",
+                                           f"--runtime={FIO_SECONDS}")
+
+    def write_bytes_per_second(self, *flags):
+        said = self.fio("--rw=write", "--bs=512k", *flags)
         return int(said.split(";")[47]) * 1024
 
     def read_bytes_per_second(self):
