@@ -30,6 +30,7 @@ trap 'code=$?; rm -f "$clients_said"
 
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --locked --all-targets -- -D warnings
+step 'tidy' cargo test --locked --test tidy
 step 'tests' cargo test --locked
 step 'release build' cargo build --locked --release
 clients() { scripts/clients.sh --quick | tee "$clients_said"; }

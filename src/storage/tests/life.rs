@@ -471,8 +471,8 @@ fn zeroes_ahead_wait_for_their_turn() {
     });
 }
 
-/// Goal: a log that is closed writes no zeroes when its turn comes: who closes it waits. Method: keep
-/// the turn, begin to close, give it back.
+/// Goal: a log that is closed writes no zeroes when its turn comes: who closes it waits. Method:
+/// keep the turn, begin to close, give it back.
 #[test]
 fn a_log_that_closes_writes_no_zeroes() {
     sim::run(23, |io, _disk| async move {
