@@ -486,6 +486,7 @@ impl Shard {
                 continue;
             }
             retention_due = now + interval(&self);
+            self.committer.begin_retention();
             for replica in replicas {
                 let now_ms = self.io.clock().now_ms();
                 if let Err(error) = replica.log().apply_retention(now_ms).await {

@@ -100,6 +100,8 @@ struct Shared {
     rounds: Rounds,
     /// Whose zeroes, or their flush, are at the disk.
     zeroing: Turns,
+    /// Logs give up old segments when they roll.
+    retains: Cell<bool>,
 }
 
 /// Bytes of a log that are written and wait for a flush.
@@ -194,6 +196,7 @@ impl Committer {
             producers_count: Rc::default(),
             rounds: Rounds::default(),
             zeroing: Turns::new(1),
+            retains: Cell::new(false),
         }));
         io.spawn(committer.clone().run());
         io.spawn(committer.clone().keep_house());
@@ -237,6 +240,16 @@ impl Committer {
 
     pub(super) fn metrics(&self) -> &ShardMetrics {
         &self.0.metrics
+    }
+
+    /// From now on logs look for segments to give up when one of theirs closes. Whoever runs
+    /// [`Log::apply_retention`](super::log::Log::apply_retention) says when that may begin.
+    pub fn begin_retention(&self) {
+        self.0.retains.set(true);
+    }
+
+    pub(super) fn has_begun_retention(&self) -> bool {
+        self.0.retains.get()
     }
 
     pub(super) fn zeroing(&self) -> &Turns {

@@ -7,7 +7,7 @@
 //! **Invariant:** zeroes go only behind everything that was appended, and a write waits while they
 //! do; `prepared_bytes` moves only after a flush.
 
-use super::log::LogCell;
+use super::log::{Log, LogCell};
 use super::recovery::{rebuild_index, save_checkpoint};
 use super::segment::{LOG_SUFFIX, SPARE_NAME, Segment, path_of};
 use super::snapshot::SNAPSHOT_SUFFIX;
@@ -206,7 +206,7 @@ pub(super) fn close_later(log: &Rc<LogCell>, segment: &Rc<Segment>) {
     }
     let (log, segment) = (log.clone(), segment.clone());
     log.io.clone().spawn(async move {
-        let _raised = Raised::adopt(&segment.closing, &log.quiet_wakers);
+        let raised = Raised::adopt(&segment.closing, &log.quiet_wakers);
         log.quiet_wakers.until(|| (!log.preparing.get()).then_some(())).await;
         let result = async {
             close_segment(&log, &segment).await?;
@@ -216,6 +216,17 @@ pub(super) fn close_later(log: &Rc<LogCell>, segment: &Rc<Segment>) {
             let base_offset = segment.base_offset.0;
             let log = log.dir.display();
             tracing::warn!(%log, base_offset, %error, "segment not closed: a restart will scan it");
+            return;
+        }
+        drop(raised);
+        if !log.committer.has_begun_retention() {
+            return;
+        }
+        // What goes now is written over by the next segment. Left to its interval, retention would
+        // find more at once than is kept for that.
+        let now_ms = log.io.clock().now_ms();
+        if let Err(error) = Log(log).apply_retention(now_ms).await {
+            tracing::warn!(%error, "retention failed");
         }
     });
 }

@@ -1,8 +1,9 @@
 //! Giving up old segments: whole ones, from the front, never the one that takes appends.
 //!
-//! The new start is durable before a file goes, and a file goes only when no reader holds its
-//! segment. One file of the right size is kept to be written over: space that was written before is
-//! the fastest.
+//! Whoever owns the logs has them looked through now and then; once that has begun, a log looks by
+//! itself whenever a segment closes, so that the next one is written over an old one. The new
+//! start is durable before a file goes, and a file goes only when no reader holds its segment. One
+//! file of the right size is kept to be written over: space that was written before is the fastest.
 //! **Invariant:** a recycled file stays in its partition, so that its old offsets are all below new
 //! ones.
 

@@ -290,6 +290,38 @@ fn a_segment_rolls_when_it_is_old() {
     });
 }
 
+/// Goal: a log that rolls gives up its old segments at once and writes over them, so that all it
+/// writes goes where data was before. Method: nobody calls for retention while it fills.
+#[test]
+fn a_rolling_log_writes_over_its_old_segments() {
+    sim::run(8, |io, disk| async move {
+        let config = LogConfig { retention_bytes: 100_000, retention_ms: -1, ..small() };
+        let (log, _) = open(&io, &config).await;
+        log.0.committer.begin_retention();
+        let (mut files, mut before) = (0, Offset(-1));
+        for at in 0..200 {
+            put(&log, &batch(6_000, 1, 0, at)).await.expect("a healthy disk");
+            io.sleep(Duration::from_millis(10)).await;
+            let active = log.0.state.borrow().active().clone();
+            if active.base_offset != before {
+                before = active.base_offset;
+                files += 1;
+                let contents = disk.contents(&active.path(segment::LOG_SUFFIX)).unwrap();
+                let is_recycled = contents[8_192..].iter().any(|byte| *byte != 0);
+                assert!(files <= 4 || is_recycled, "segment {files} at {before}");
+            }
+        }
+        assert!(files > 15, "{files} segments");
+        assert!(log.bytes() < 100_000 + 2 * (64 << 10), "{} bytes are left", log.bytes());
+        let found = read_from(&log, log.start_offset(), 9_999).await.unwrap();
+        assert_eq!(found.last().map(|(offset, _)| *offset), Some(199));
+        disk.crash(Crash::LoseUnsynced);
+        let (log, recovery) = open(&io, &config).await;
+        assert!(recovery.corrupt.is_empty(), "{:?}", recovery.corrupt);
+        assert_eq!(read_from(&log, log.start_offset(), 9_999).await.unwrap(), found);
+    });
+}
+
 /// Goal: retention never strands unwritten bytes. Method: an expired batch, retention before its
 /// write, then wait for it.
 #[test]
