@@ -180,6 +180,8 @@ pub(super) struct LogCell {
     pub queued: Cell<bool>,
     /// A write is in flight: there is never a second.
     pub writing: Cell<bool>,
+    /// Its last write changed metadata and is not flushed: the next one waits for that.
+    pub owes_flush: Cell<bool>,
     /// No write may start: the log is being cut, closed or deleted.
     pub held: Cell<bool>,
     /// Background preparation runs on the active segment.

@@ -230,6 +230,7 @@ fn build(io: &Io, committer: &Committer, open: &OpenLog, dir: Rc<Path>, mut part
         quiet_wakers: Wakers::default(),
         queued: Cell::new(false),
         writing: Cell::new(false),
+        owes_flush: Cell::new(false),
         held: Cell::new(false),
         preparing: Cell::new(false),
         checkpointing: Cell::new(false),

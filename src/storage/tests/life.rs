@@ -544,3 +544,21 @@ fn cold_reads_wait_for_their_turn() {
         assert_eq!(read.await.unwrap().len(), 50);
     });
 }
+
+/// Goal: a log whose write changed metadata is written again only after its flush, with all that
+/// came meanwhile. Method: large appends to a new file, faster than the disk takes them.
+#[test]
+fn a_growing_file_gets_one_write_a_flush() {
+    sim::run(24, |io, _disk| async move {
+        let (log, _) = open(&io, &LogConfig::default()).await;
+        let metrics = log.0.committer.metrics();
+        for at in 0..60 {
+            log.append(&batch(400_000, 1, 0, at), LeaderEpoch(0), 1_000).expect("there is room");
+            io.sleep(Duration::from_micros(50)).await;
+        }
+        log.wait_flushed(Offset(60)).await.unwrap();
+        let (writes, flushes) = (metrics.writes.get(), metrics.flushes.get());
+        assert!(writes > 3, "{writes} writes");
+        assert_eq!(writes, flushes);
+    });
+}
