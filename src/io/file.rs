@@ -46,6 +46,16 @@ pub enum OpenMode {
 #[derive(Clone)]
 pub struct File(pub(super) FileKind);
 
+/// What follows a write.
+#[derive(Clone, Copy)]
+enum Then<'a> {
+    Nothing,
+    /// fdatasync of a file, linked to it.
+    Sync(&'a RealFile),
+    /// It is durable when it ends.
+    Through,
+}
+
 #[derive(Clone)]
 pub(super) enum FileKind {
     Real(RealFile),
@@ -76,7 +86,7 @@ impl File {
     pub async fn write_at(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
         assert_gather(position, &gather);
         match &self.0 {
-            FileKind::Real(file) => file.write(position, gather, None).await,
+            FileKind::Real(file) => file.write(position, gather, Then::Nothing).await,
             FileKind::Sim(file) => file.write(position, &gather, None).await,
         }
     }
@@ -88,7 +98,7 @@ impl File {
     pub async fn write_and_sync(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
         assert_gather(position, &gather);
         match &self.0 {
-            FileKind::Real(file) => file.write(position, gather, Some(file)).await,
+            FileKind::Real(file) => file.write(position, gather, Then::Sync(file)).await,
             FileKind::Sim(file) => file.write(position, &gather, Some(file)).await,
         }
     }
@@ -108,12 +118,30 @@ impl File {
         assert_gather(position, &gather);
         match (&self.0, &through.0) {
             (FileKind::Real(file), FileKind::Real(through)) => {
-                file.write(position, gather, Some(through)).await
+                file.write(position, gather, Then::Sync(through)).await
             }
             (FileKind::Sim(file), FileKind::Sim(through)) => {
                 file.write(position, &gather, Some(through)).await
             }
             _ => unreachable!("files of one shard are of one kind"),
+        }
+    }
+
+    /// As `write_at`, durable on return (`RWF_DSYNC`): one operation where the device writes
+    /// through (FUA), else a flush follows in the kernel. Nothing that was written before becomes
+    /// durable.
+    ///
+    /// It takes the file's own metadata along: for a file that was only overwritten the time of
+    /// its modification, which is new every few milliseconds. So let one file take such writes,
+    /// not many.
+    ///
+    /// # Errors
+    /// The device's; nothing is known of what is on disk.
+    pub async fn write_through(&self, position: u64, gather: Vec<Slice>) -> io::Result<()> {
+        assert_gather(position, &gather);
+        match &self.0 {
+            FileKind::Real(file) => file.write(position, gather, Then::Through).await,
+            FileKind::Sim(file) => file.write_through(position, &gather).await,
         }
     }
 
@@ -300,20 +328,15 @@ impl RealFile {
         (Ok(done_bytes.min(want_bytes)), buffer)
     }
 
-    /// Writes all of `slices`, then flushes `sync`, if any.
-    async fn write(
-        &self,
-        position: u64,
-        slices: Vec<Slice>,
-        sync: Option<&RealFile>,
-    ) -> io::Result<()> {
+    /// Writes all of `slices`, and then what `then` says.
+    async fn write(&self, position: u64, slices: Vec<Slice>, then: Then<'_>) -> io::Result<()> {
         let mut gather = Gather::new(slices);
         let total_bytes = gather.bytes();
         assert!(gather.vectors.len() <= GATHER_COUNT_MAX && total_bytes <= WRITE_BYTES_MAX);
         if total_bytes == 0 {
-            return match sync {
-                Some(file) => file.sync().await,
-                None => Ok(()),
+            return match then {
+                Then::Sync(file) => file.sync().await,
+                Then::Nothing | Then::Through => Ok(()),
             };
         }
         let mut done_bytes = 0;
@@ -322,12 +345,15 @@ impl RealFile {
             let vectors = &gather.vectors[skip..];
             let count = u32::try_from(vectors.len()).expect("bounded");
             let offset = position + done_bytes as u64;
-            let entry =
-                opcode::Writev::new(self.fd(), vectors.as_ptr(), count).offset(offset).build();
+            let flags = if matches!(then, Then::Through) { libc::RWF_DSYNC } else { 0 };
+            let entry = opcode::Writev::new(self.fd(), vectors.as_ptr(), count)
+                .offset(offset)
+                .rw_flags(flags)
+                .build();
             let write = self.submission(entry, Keep::Gather(gather));
             // SAFETY: the vectors are on the heap in the kept gather list, which holds the slices.
             let (result, kept, synced) = unsafe {
-                if let Some(file) = sync {
+                if let Then::Sync(file) = then {
                     let then = file.submission(file.sync_entry(), Keep::Nothing);
                     let (write, then) = self.shard.ring.submit_linked(write, then);
                     let (synced, _) = then.await;
@@ -426,7 +452,7 @@ impl RealFile {
         while done_bytes < bytes {
             let piece_bytes = (bytes - done_bytes).min(ZEROES_BYTES as u64);
             let piece = zeroes().slice(0..usize::try_from(piece_bytes).expect("bounded"));
-            self.write(position + done_bytes, vec![piece], None).await?;
+            self.write(position + done_bytes, vec![piece], Then::Nothing).await?;
             done_bytes += piece_bytes;
         }
         Ok(())

@@ -60,6 +60,8 @@ fn a_file_reads_back_what_was_written() {
         let gather = vec![filled(&io, 4096, 1), filled(&io, 8192, 2), filled(&io, 4096, 3)];
         file.write_at(4096, gather).await.unwrap();
         file.write_and_sync(MIB as u64, vec![filled(&io, 4096, 4)]).await.unwrap();
+        let gather = vec![filled(&io, 4096, 5), filled(&io, 4096, 6)];
+        file.write_through(8 * 4096, gather).await.unwrap();
         file.sync().await.unwrap();
         assert_eq!(file.bytes(), MIB as u64 + 4096);
         let buffer = io.memory().allocate(2 * MIB).unwrap();
@@ -68,6 +70,7 @@ fn a_file_reads_back_what_was_written() {
         let at = |position: usize| buffer[position];
         assert_eq!([at(0), at(4096), at(8192), at(16_384 - 1), at(16_384)], [0, 1, 2, 2, 3]);
         assert_eq!([at(5 * 4096), at(MIB), at(MIB + 4095)], [0, 4, 4]);
+        assert_eq!([at(8 * 4096), at(9 * 4096), at(10 * 4096)], [5, 6, 0]);
         file.write_zeroes(4096, 4096).await.unwrap();
         file.truncate(10_000).await.unwrap();
         let (read, buffer) = file.read_at(4096, buffer).await;

@@ -7,9 +7,9 @@
 //! makes up the next round. Small operations cost the processor more than the disk, and fewer,
 //! fuller rounds need fewer of them (8 connections with 4 requests of 100 B in flight: 47 to 58
 //! thousand requests/s; of 16 KiB: 410 to 490 MB/s). Where it is little of several logs, a round
-//! goes to the journal (see [`rounds`](super::rounds)). A log whose write changed metadata, as one to
-//! a new file does, is written again only after its flush: such a flush is for that file alone and
-//! writes blocks of its own, so larger writes and fewer flushes are cheaper.
+//! goes to the journal (see [`rounds`](super::rounds)). A log whose write changed metadata, as one
+//! to a new file does, is written again only after its flush: such a flush is for that file alone
+//! and writes blocks of its own, so larger writes and fewer flushes are cheaper.
 //! **Invariant:** a flush covers only writes that completed before it began; after a failed write
 //! or flush its logs are fenced, and no flush is ever repeated.
 

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 /// Bytes of a journal where there is room: half of it is a second of what small appends write.
 const RING_BYTES_MAX: u64 = 64 * MIB as u64;
@@ -32,8 +33,10 @@ const RING_BYTES_MIN: u64 = 4 * MIB as u64;
 /// All journals take at most the `1 / DISK_SHARE`th part of what is free on the disk.
 const DISK_SHARE: u64 = 64;
 
-/// Rounds that would have used a journal before one is made: a quiet shard needs none.
+/// Rounds within [`WANTED_TIME`] that would have used a journal before one is made: a quiet shard
+/// needs none.
 const WANTED_COUNT: u32 = if cfg!(test) { 2 } else { 32 };
+const WANTED_TIME: Duration = Duration::from_secs(1);
 
 /// Rounds that are looked at for logs that went quiet: a busy ring has thousands.
 const LOOKED_AT_COUNT: usize = 256;
@@ -147,7 +150,8 @@ pub(super) struct Journal {
     io: Io,
     place: JournalPlace,
     phase: Cell<Phase>,
-    wanted_count: Cell<u32>,
+    /// Rounds that would have used it since when.
+    wanted: Cell<(u32, Duration)>,
     ring: RefCell<Option<Ring>>,
     /// A round is on its way to the disk: there is never a second.
     pub writing: Cell<bool>,
@@ -165,7 +169,7 @@ impl Journal {
             io: io.clone(),
             place,
             phase: Cell::new(Phase::Unmade),
-            wanted_count: Cell::new(0),
+            wanted: Cell::new((0, Duration::ZERO)),
             ring: RefCell::new(None),
             writing: Cell::new(false),
             wakers: Wakers::default(),
@@ -184,8 +188,7 @@ impl Journal {
         match self.phase.get() {
             Phase::Ready => !self.writing.get(),
             Phase::Unmade => {
-                self.wanted_count.set(self.wanted_count.get() + 1);
-                if self.wanted_count.get() >= WANTED_COUNT {
+                if self.is_wanted() {
                     self.phase.set(Phase::Making);
                     self.io.spawn(self.clone().make_or_end());
                 }
@@ -193,6 +196,17 @@ impl Journal {
             }
             Phase::Making | Phase::Retiring | Phase::Ended => false,
         }
+    }
+
+    /// Takes note of a round that would have used it.
+    fn is_wanted(&self) -> bool {
+        let now = self.io.clock().monotonic();
+        let (mut count, mut since) = self.wanted.get();
+        if now.saturating_sub(since) > WANTED_TIME {
+            (count, since) = (0, now);
+        }
+        self.wanted.set((count + 1, since));
+        count + 1 >= WANTED_COUNT
     }
 
     async fn make_or_end(self: Rc<Self>) {
@@ -307,6 +321,12 @@ impl Journal {
         found
     }
 
+    /// How many rounds there were.
+    #[cfg(test)]
+    pub fn rounds_count(&self) -> u64 {
+        self.ring.borrow().as_ref().map_or(0, |ring| ring.number_next - 1)
+    }
+
     /// Whether segments lack nothing that rounds have.
     pub fn is_done(&self) -> bool {
         let mut ring = self.ring.borrow_mut();
@@ -391,7 +411,7 @@ impl Journal {
         let again = removed.is_ok() && !self.failed.get();
         let next = if again { Phase::Unmade } else { Phase::Ended };
         self.phase.set(next);
-        self.wanted_count.set(0);
+        self.wanted.set((0, Duration::ZERO));
         self.wakers.wake_all();
         removed
     }

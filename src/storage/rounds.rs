@@ -6,6 +6,8 @@
 //! holds is acknowledged when it is flushed. Its bytes stay in the tail until their segment has
 //! them; where that write changed no metadata the next round's flush covers it, else it gets one of
 //! its own, which no round waits for.
+//! A log that is alone for a while gets rounds of its own, written through: they cover nothing
+//! else, so what is behind them is flushed now and then.
 //! **Invariant:** a log has one write on its way, to the journal or to a segment; a round begins
 //! only when no write waits for its flush, so that all before it is safe.
 
@@ -27,6 +29,11 @@ use std::time::Duration;
 /// Most bytes of one log in a round: more is a write of its own. Batches of 16 KiB gain nothing by
 /// rounds (16 logs, 8 connections x 4: 513 MB/s with and 527 without), and would be written twice.
 const PART_BYTES_MAX: u64 = 8 * KIB as u64;
+
+/// A log that was ready alone so often, one time after the other, gets rounds of its own, written
+/// through: its clients wait for each of them, and that ends sooner than a write to a segment and a
+/// flush. Among others it would keep them waiting.
+const LONE_COUNT: u32 = if cfg!(test) { 1 } else { 4 };
 
 /// Most bytes of all parts of a round.
 const ROUND_BYTES_MAX: usize = MIB;
@@ -67,6 +74,8 @@ pub(super) struct Rounds {
     unflushed: RefCell<Vec<Pending>>,
     /// The same, but a flush of its own is due.
     flush_due: RefCell<Vec<Pending>>,
+    /// How often one log alone was ready since several were.
+    lone_count: Cell<u32>,
     /// Somebody looks for quiet logs.
     attended: Cell<bool>,
 }
@@ -183,11 +192,9 @@ impl Committer {
         self.rounds().journal.borrow().clone()
     }
 
-    /// Begins a round of what is ready, if it is several logs' and the journal has room.
+    /// Begins a round of what is ready, if a round can take it and the journal has room.
     pub(super) fn start_round(&self, ready: &RefCell<VecDeque<Rc<LogCell>>>) -> Option<Write> {
-        if ready.borrow().len() < 2 {
-            return None;
-        }
+        let is_lone = self.is_lone(ready.borrow().len());
         let journal = self.journal().filter(|journal| journal.has_future())?;
         let (mut taken, mut payload_bytes, mut parts_bytes) = (Vec::new(), 0, 0);
         for log in ready.borrow().iter() {
@@ -198,7 +205,8 @@ impl Committer {
                 taken.push(one);
             }
         }
-        if taken.len() < 2 || !journal.is_ready() {
+        let is_worth_it = taken.len() > 1 || (is_lone && !taken.is_empty());
+        if !is_worth_it || !journal.is_ready() {
             return None;
         }
         self.press(&journal);
@@ -217,8 +225,19 @@ impl Committer {
         writer.finish();
         ready.borrow_mut().retain(|log| log.queued.get());
         journal.writing.set(true);
-        let covered = self.take_unflushed();
+        let covered = if is_lone { Vec::new() } else { self.take_unflushed() };
         Some(Box::pin(self.clone().write_round(journal, reserved, buffer.freeze(), taken, covered)))
+    }
+
+    /// Whether `ready_count` logs are one, as they mostly were of late.
+    fn is_lone(&self, ready_count: usize) -> bool {
+        let lone_count = &self.rounds().lone_count;
+        match ready_count {
+            0 => {}
+            1 => lone_count.set(lone_count.get().saturating_add(1)),
+            _ => lone_count.set(0),
+        }
+        ready_count == 1 && lone_count.get() >= LONE_COUNT
     }
 
     async fn write_round(
@@ -230,10 +249,14 @@ impl Committer {
         covered: Vec<Pending>,
     ) -> Done {
         let started = self.io().clock().monotonic();
-        let through = self.flush_file().unwrap_or_else(|| reserved.file.clone());
         let submitted = self.submitting();
-        let write =
-            reserved.file.write_and_sync_through(reserved.position, vec![round], &through).await;
+        let (file, position) = (&reserved.file, reserved.position);
+        let write = if taken.len() == 1 {
+            file.write_through(position, vec![round]).await
+        } else {
+            let through = self.flush_file().unwrap_or_else(|| file.clone());
+            file.write_and_sync_through(position, vec![round], &through).await
+        };
         drop(submitted);
         if write.is_err() {
             journal.fail(&reserved).await;

@@ -494,6 +494,32 @@ impl SimFile {
         }
     }
 
+    /// Durable on return, with the file's size and space; no other block becomes so.
+    pub async fn write_through(&self, position: u64, gather: &[Slice]) -> io::Result<()> {
+        self.write(position, gather, None).await?;
+        let bytes: u64 = gather.iter().map(|slice| slice.len() as u64).sum();
+        let blocks = position / BLOCK_BYTES as u64..(position + bytes) / BLOCK_BYTES as u64;
+        let last_order = self.world.disk.borrow().order_next;
+        self.world.pause_up_to(SYNC_NS_MAX).await;
+        self.check_alive()?;
+        let disk = &mut *self.world.disk.borrow_mut();
+        let covered = |pending: &Pending| {
+            let is_own = match pending.change {
+                Change::Block { index, .. } => blocks.contains(&index),
+                _ => true,
+            };
+            is_own && pending.order <= last_order && !pending.doomed
+        };
+        let fails = std::mem::take(&mut disk.fail_next_sync);
+        let inode = disk.inodes.get_mut(&self.inode).expect("it is open");
+        if fails {
+            inode.pending.iter_mut().filter(|it| covered(it)).for_each(|it| it.doomed = true);
+            return Err(device_error());
+        }
+        inode.settle(|pending, _| covered(pending));
+        Ok(())
+    }
+
     async fn write_blocks(&self, position: u64, blocks: Vec<Block>) -> io::Result<()> {
         self.check_writable()?;
         let took_ns = 1 + self.world.random() % TRANSFER_NS_MAX;

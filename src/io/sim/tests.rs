@@ -101,6 +101,34 @@ fn one_flush_covers_overwrites_of_other_files_only() {
     }
 }
 
+/// Goal: a write through is durable, and makes nothing else so. Method: one beside another write of
+/// the same file and one of another file, a crash; the same with a flush that fails.
+#[test]
+fn a_write_through_is_durable_alone() {
+    for fails in [false, true] {
+        run(9, async |io, disk| {
+            let file = setup(&io).await;
+            let path = Path::new("/data/other");
+            let other = io.open(path, OpenMode::CreateNew).await.unwrap();
+            io.sync_dir(Path::new("/data")).await.unwrap();
+            other.write_zeroes(0, 12_288).await.unwrap();
+            other.sync().await.unwrap();
+            other.write_at(0, block(&io, 1, 4_096)).await.unwrap();
+            if fails {
+                disk.fail_next_sync();
+            }
+            let result = other.write_through(4_096, block(&io, 2, 4_096)).await;
+            assert_eq!(result.is_err(), fails);
+            other.write_at(8_192, block(&io, 3, 4_096)).await.unwrap();
+            file.write_through(0, block(&io, 4, 4_096)).await.unwrap();
+            disk.crash(Crash::LoseUnsynced);
+            let contents = disk.contents(path).unwrap();
+            let kept = [0, if fails { 0 } else { 2 }, 0];
+            assert_eq!([contents[0], contents[4_096], contents[8_192]], kept);
+        });
+    }
+}
+
 /// Goal: injected faults come out once and have the effect of real ones. Method: each in turn.
 #[test]
 fn injected_faults_come_out_and_a_failed_flush_is_final() {

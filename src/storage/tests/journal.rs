@@ -44,6 +44,11 @@ fn behind_bytes(log: &Log) -> u64 {
     log.0.state.borrow().behind_bytes()
 }
 
+/// How many rounds there were.
+fn journal_rounds(committer: &Committer) -> u64 {
+    committer.journal().expect("it was given one").rounds_count()
+}
+
 async fn assert_holds(log: &Log, fills: impl Iterator<Item = u8>) {
     let wanted: Vec<Body> = fills.map(|fill| body(&batch(200, 1, 0, fill))).collect();
     let found = read_from(log, Offset(0), 10_000).await.expect("all of it can be read");
@@ -74,6 +79,34 @@ fn a_round_is_one_write_and_outlives_a_crash() {
         for log in open_logs(&io, &committer).await {
             assert_holds(&log, 0..41).await;
         }
+    });
+}
+
+/// Goal: a log that is alone gets rounds of its own, which count for nothing but themselves: a ring
+/// that is written over and over loses nothing. Method: small appends one after the other, as many
+/// as fill the ring twice; lose all that was not flushed.
+#[test]
+fn a_lone_log_is_written_through() {
+    sim::run(8, |io, disk| async move {
+        let committer = journaling(&io, RING_BYTES).await;
+        let (log, _) = open_at(&io, &committer, &dir(0), &small()).await.unwrap();
+        for fill in 0..20 {
+            put(&log, &batch(200, 1, 0, fill)).await.unwrap();
+            io.sleep(Duration::from_millis(20)).await;
+        }
+        let metrics = committer.metrics();
+        let before = (metrics.writes.get(), metrics.flushes.get());
+        put(&log, &batch(200, 1, 0, 20)).await.unwrap();
+        assert_eq!((metrics.writes.get(), metrics.flushes.get()), (before.0 + 1, before.1 + 1));
+        assert!(behind_bytes(&log) > 0, "its segment comes later");
+        for at in 21..600 {
+            put(&log, &batch(200, 1, 0, at as u8)).await.unwrap();
+        }
+        assert!(journal_rounds(&committer) > 2 * RING_BYTES / 4_096);
+        disk.crash(Crash::LoseUnsynced);
+        redo(&io, Path::new("/data")).await.expect("the disk works");
+        let (log, _) = open_at(&io, &super::committer(&io), &dir(0), &small()).await.unwrap();
+        assert_holds(&log, (0..600).map(|at| at as u8)).await;
     });
 }
 
