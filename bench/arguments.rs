@@ -176,6 +176,10 @@ pub struct LoadArgs {
     /// Number the batches, as Kafka's producers do by default: each connection is a producer
     #[arg(long)]
     pub idempotence: bool,
+    /// Look for answers without sleeping: takes a core a connection, and leaves out of the
+    /// latencies how long this machine takes to wake a thread
+    #[arg(long)]
+    pub busy_poll: bool,
     /// Codec of the batches: none, gzip, snappy, lz4 or zstd
     #[arg(long, default_value = "none")]
     pub compression: Codec,

@@ -36,6 +36,9 @@ const LATENESS_MAX: Duration = Duration::from_micros(60);
 const LATENESS_STEP_UP: Duration = Duration::from_nanos(1000);
 const LATENESS_STEP_DOWN: Duration = Duration::from_nanos(500);
 
+/// How long a lane that stays awake looks for an answer before it sleeps after all.
+const AWAKE_MAX: Duration = Duration::from_millis(10);
+
 /// Longest wait in one go, so that a run that was stopped ends soon. Less than a second.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
@@ -47,6 +50,7 @@ pub struct Lane {
     end: usize,
     lateness: Duration, // of wake-ups, about
     timeout: Duration,
+    stays_awake: bool,
 }
 
 impl Lane {
@@ -60,7 +64,14 @@ impl Lane {
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         let buffer = vec![0; FIRST_READ_BYTES];
-        Ok(Lane { stream, buffer, start: 0, end: 0, lateness: LATENESS_FIRST, timeout })
+        let (start, end, lateness, stays_awake) = (0, 0, LATENESS_FIRST, false);
+        Ok(Lane { stream, buffer, start, end, lateness, timeout, stays_awake })
+    }
+
+    /// Whether [`Lane::receive`] looks for an answer again and again for [`AWAKE_MAX`] before it
+    /// sleeps: then no wake-up of this thread is in what it measures, at the price of a core.
+    pub fn stay_awake(&mut self, does: bool) {
+        self.stays_awake = does;
     }
 
     /// Sends all of `gather`; blocks while the peer does not read.
@@ -99,9 +110,28 @@ impl Lane {
                     let missing_bytes = frame_bytes - (self.end - self.start);
                     self.read(missing_bytes, RecvFlags::WAITALL)?;
                 }
-                None => self.read(FIRST_READ_BYTES, RecvFlags::empty())?,
+                None => {
+                    if self.stays_awake {
+                        self.look_for_bytes()?;
+                    }
+                    self.read(FIRST_READ_BYTES, RecvFlags::empty())?;
+                }
             }
         }
+    }
+
+    /// Comes back when there is something to receive, or after [`AWAKE_MAX`].
+    fn look_for_bytes(&self) -> io::Result<()> {
+        let until = Instant::now() + AWAKE_MAX;
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        while Instant::now() < until {
+            match rustix::net::recv(&self.stream, &mut [0u8; 1][..], flags) {
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => std::hint::spin_loop(),
+                Ok(_) => break, // also an end, which the next call sees
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until something can be received, or until `until`; false when the time was first.
@@ -278,6 +308,27 @@ mod tests {
         let mut received = Vec::new();
         peer.read_to_end(&mut received).expect("closed");
         assert_eq!(received, pieces.concat());
+    }
+
+    /// Goal: a lane that stays awake gets the same. Method: a frame that is there, one that comes
+    /// while it looks, one after it fell asleep, an end.
+    #[test]
+    fn a_lane_that_stays_awake_receives() {
+        let (mut lane, mut peer) = pair();
+        lane.stay_awake(true);
+        peer.write_all(&frame(1, 3)).expect("connected");
+        let sender = std::thread::spawn(move || {
+            for (fill, pause) in [(2, AWAKE_MAX / 2), (3, AWAKE_MAX * 2)] {
+                std::thread::sleep(pause);
+                peer.write_all(&frame(fill, 3)).expect("connected");
+            }
+        });
+        for fill in 1..=3 {
+            let body = lane.receive().expect("a frame");
+            assert_eq!(lane.bytes(body), [fill; 3]);
+        }
+        assert_eq!(lane.receive().expect_err("closed").kind(), io::ErrorKind::UnexpectedEof);
+        sender.join().expect("sent all");
     }
 
     /// Goal: a wait ends with what comes first, and never before its time. Method: nothing comes;

@@ -56,6 +56,7 @@ pub fn crew(
         batches: &batches,
         acks: args.load.acks,
         is_idempotent: args.load.idempotence,
+        stays_awake: args.load.busy_poll,
         connections_count,
         in_flight_max: usize::from(args.run.in_flight),
         timeout: args.run.timeout,

@@ -41,6 +41,7 @@ pub struct Plan<'a> {
     pub batches: &'a [Arc<Batch>],
     pub acks: Acks,
     pub is_idempotent: bool,
+    pub stays_awake: bool,
     pub connections_count: usize,
     pub in_flight_max: usize,
     pub timeout: Duration,
@@ -73,6 +74,7 @@ pub struct Producer {
     timeout: Duration,
     is_answered: bool,
     is_idempotent: bool,
+    stays_awake: bool,
     partitions_count: usize,
     in_flight_max: usize,
     version: i16,
@@ -145,6 +147,7 @@ impl Producer {
             timeout: plan.timeout,
             is_answered: plan.acks != Acks::None,
             is_idempotent: plan.is_idempotent,
+            stays_awake: plan.stays_awake,
             partitions_count: partitions.len(),
             in_flight_max: plan.in_flight_max,
             version: topic.produce_version,
@@ -180,6 +183,7 @@ impl Producer {
 
     fn session(&mut self, pace: &Pace, recorder: &mut Recorder) -> io::Result<()> {
         let mut lane = Lane::connect(self.address, self.timeout)?;
+        lane.stay_awake(self.stays_awake);
         let numbering = match self.is_idempotent {
             true => Some(Numbering::new(producer_id(&mut lane)?, self.partitions_count)),
             false => None,

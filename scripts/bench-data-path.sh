@@ -4,13 +4,19 @@
 # usage: scripts/bench-data-path.sh [--runs N] [--only NAME]... [--duration 10s] [--cpus 0,1] [--shards 0,1]
 #                                   [--data-dir DIR] [--catch-up-bytes 8G] [--binaries DIR] [--keep]
 #
-# Names: ingest-1m ingest-16k requests-100b latency-4k catch-up newest idle restart
+# Names: ingest-1m ingest-16k requests-100b latency-4k new-1m new-16k catch-up newest idle restart
+#
+# ingest-* and fio overwrite: fio a file that was filled before, ringmain the segments that its
+# topic no longer keeps. new-* are the same on a new file and a new topic. For latency-4k the client
+# stays awake, as the time to wake a sleeping core is not the broker's; what it is with one that
+# sleeps is told, too.
 #
 # fio, the load generator and the node may run on --cpus only; --shards puts the node's shards on some
 # of them, where it would choose by itself.
-# Every figure is the median of N runs (5) with a fresh topic each; a run of ringmain follows its base
-# line's directly, since disks of virtual machines change their mind within minutes. The broker starts
-# on an empty data directory for each figure and is ended by its own process id. Needs about 40 GiB.
+# Every figure is the median of N runs (5), with a fresh topic each but for ingest-*; a run of ringmain
+# follows its base line's directly, since disks of virtual machines change their mind within minutes.
+# The broker starts on an empty data directory for each figure and is ended by its own process id.
+# Needs about 40 GiB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,15 +33,16 @@ while [ $# -gt 0 ]; do
     --catch-up-bytes) catch_up_bytes=$2; shift 2 ;;
     --binaries) binaries=$2; shift 2 ;;
     --keep) keep=yes; shift ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "$0: unknown argument '$1' (see --help)" >&2; exit 2 ;;
   esac
 done
 
 node=$binaries/ringmain bench=$binaries/ringmain-bench
-names="ingest-1m ingest-16k requests-100b latency-4k catch-up newest idle restart"
+names="ingest-1m ingest-16k requests-100b latency-4k new-1m new-16k catch-up newest idle restart"
 rows=()        # one line a figure for the table at the end: tab separated
 node_pid=      # the broker, while one runs
+node_flags=()  # what it is started with, beside where its data is
 fio_gib=4      # size of the file that fio overwrites
 fio_seconds=5
 
@@ -118,7 +125,7 @@ free_port() {
 start_node() {
   port=$(free_port)
   taskset -c "$cpus" "$node" serve --data-dir "$data_dir/node" --listen "127.0.0.1:$port" \
-    "${shards[@]}" >>"$data_dir/node.log" 2>&1 &
+    "${shards[@]}" "${node_flags[@]}" >>"$data_dir/node.log" 2>&1 &
   node_pid=$!
 }
 fresh_node() {
@@ -142,7 +149,8 @@ load() {
   errors=$(value errors)
   [ "$errors" = 0 ] || say "  $errors errors: $report"
 }
-produce() { load produce --partitions 16 --acks all --recreate "$@"; }
+produce_on() { load produce --partitions 16 --acks all "$@"; }
+produce() { produce_on --recreate "$@"; }
 
 # The number behind the name $1 in $report.
 value() { sed -E "s/.*\"$1\":([0-9.]+).*/\1/" <<<"$report"; }
@@ -185,6 +193,14 @@ fio_overwrite() {
     --bs=512k --direct=1 --ioengine=io_uring --iodepth=4 --overwrite=1 --time_based \
     --runtime=$fio_seconds --minimal | awk -F';' '{ printf "%.0f\n", $48 * 1024 / 1e6 }'
 }
+# MB/s of the same on a new file.
+fio_new() {
+  rm -f "$fio_file"
+  sync # else freed blocks are given back to the disk meanwhile
+  taskset -c "$cpus" fio --name=new --filename="$fio_file" --size="${fio_gib}g" --rw=write \
+    --bs=512k --direct=1 --ioengine=io_uring --iodepth=4 --minimal |
+    awk -F';' '{ printf "%.0f\n", $48 * 1024 / 1e6 }'
+}
 # MB/s of direct sequential reads of $1 bytes, 1 MiB each, 4 in flight.
 fio_read() {
   local gib=$((($1 + (1 << 30) - 1) >> 30))
@@ -203,27 +219,50 @@ disk_p50() {
 
 megabytes() { calculate "$(value bytes_per_second) / 1e6" 0; }
 
-# ingest NAME SHARE [flags]: MB/s against fio's overwrite; SHARE of fio's is the target.
+# ingest NAME SHARE MOST BASE PRODUCE [flags]: MB/s against fio's; SHARE of fio's is the target, or
+# MOST MB/s where that is less.
 ingest() {
-  local name=$1 share=$2 run base=() ours=() b o
-  shift 2
-  fresh_node
+  local name=$1 share=$2 most=$3 base_line=$4 produce=$5 run base=() ours=() b o target
+  shift 5
   for run in $(seq "$runs"); do
-    b=$(fio_overwrite)
-    produce --topic ingest --duration "$duration" "$@"
+    b=$($base_line)
+    "$produce" --topic ingest --duration "$duration" "$@"
     o=$(megabytes)
     say "  $name run $run: fio $b MB/s, ringmain $o MB/s, p99 $(value p99) µs"
     base+=("$b") ours+=("$o")
   done
   b=$(median "${base[@]}") o=$(median "${ours[@]}")
-  row "$name" "$b MB/s" "$o MB/s" "$(calculate "$o / $b")" "$share of fio" "$o >= $share * $b"
+  target="$share of fio"
+  if awk "BEGIN { exit !($share * $b > $most) }"; then share="$most / $b" target="$most MB/s"; fi
+  row "$name" "$b MB/s" "$o MB/s" "$(calculate "$o / $b")" "$target" "$o >= $share * $b"
 }
+# A topic that keeps 4 GiB in segments of 128 MiB and has as much.
+full_topic() {
+  node_flags=(--set log.segment.bytes=134217728 --set log.retention.bytes=268435456
+    --set log.retention.check.interval.ms=1000)
+  fresh_node
+  node_flags=()
+  say "filling the topic"
+  produce --topic ingest --bytes 10G --connections 4 --in-flight 2
+}
+large=(--connections 4 --in-flight 2 --batch-bytes 64K --request-bytes 1M)
+medium=(--connections 8 --in-flight 4 --batch-bytes 16K --request-bytes 16K)
 
 figure_ingest_1m() {
-  ingest ingest-1m 0.60 --connections 4 --in-flight 2 --batch-bytes 64K --request-bytes 1M
+  full_topic
+  ingest ingest-1m 0.60 1e9 fio_overwrite produce_on "${large[@]}"
 }
-figure_ingest_16k() { # 500 MB/s where fio gives 2 GB/s
-  ingest ingest-16k 0.25 --connections 8 --in-flight 4 --batch-bytes 16K --request-bytes 16K
+figure_ingest_16k() { # 500 MB/s where fio gives 2 GB/s: then the cores are the limit
+  full_topic
+  ingest ingest-16k 0.25 500 fio_overwrite produce_on "${medium[@]}"
+}
+figure_new_1m() {
+  fresh_node
+  ingest new-1m 0.60 1e9 fio_new produce "${large[@]}"
+}
+figure_new_16k() {
+  fresh_node
+  ingest new-16k 0.25 500 fio_new produce "${medium[@]}"
 }
 figure_requests_100b() {
   local run ours=() o
@@ -240,18 +279,25 @@ figure_requests_100b() {
     "$o >= 60000"
 }
 figure_latency_4k() {
-  local run base=() ours=() b o
+  local run base=() ours=() sleeping=() b o
   fresh_node
   for run in $(seq "$runs"); do
     b=$(disk_p50)
-    produce --topic latency --duration "$duration" --connections 1 --in-flight 1 \
-      --batch-bytes 4K --request-bytes 4K
+    lone --busy-poll
     o=$(value p50)
     say "  latency-4k run $run: write + fdatasync p50 $b µs, ringmain $o µs, p99 $(value p99) µs"
     base+=("$b") ours+=("$o")
+    lone
+    sleeping+=("$(value p50)")
+    say "    with a client that sleeps: p50 $(value p50) µs, p99 $(value p99) µs"
   done
   b=$(median "${base[@]}") o=$(median "${ours[@]}")
   row latency-4k "$b µs" "$o µs" "$(calculate "$o / $b")" "1.5 x write+sync" "$o <= 1.5 * $b"
+  say "latency-4k: with a client that sleeps $(median "${sleeping[@]}") µs"
+}
+lone() {
+  produce --topic latency --duration "$duration" --connections 1 --in-flight 1 \
+    --batch-bytes 4K --request-bytes 4K "$@"
 }
 figure_catch_up() {
   local run base=() ours=() b o bytes
