@@ -27,7 +27,8 @@ impl Log {
     /// then.
     ///
     /// An active segment whose records are all past their time is rolled, so that it goes the next
-    /// time. Producers whose time is up are forgotten.
+    /// time. Producers whose time is up are forgotten. A log that is being closed, cut or deleted
+    /// keeps what it has.
     ///
     /// # Errors
     /// The checkpoint could not be written: nothing is removed from the disk. The next call tries
@@ -37,6 +38,9 @@ impl Log {
             self.0.roll(now_ms);
         }
         self.reclose().await;
+        if self.0.held.get() {
+            return Ok(0); // whoever holds it knows its segments and waits for those that go already
+        }
         let removed = {
             let mut state = self.0.state.borrow_mut();
             let expiration_ms = state.config.producer_expiration_ms;
@@ -110,6 +114,7 @@ impl Log {
         let state = self.0.state.borrow();
         let active = state.active();
         state.fenced.is_none()
+            && !self.0.held.get()
             && active.end_bytes.get() > 0
             && active.dirty_bytes() == 0
             && expired(&state, active, now_ms)

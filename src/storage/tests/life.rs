@@ -322,6 +322,26 @@ fn a_rolling_log_writes_over_its_old_segments() {
     });
 }
 
+/// Goal: a log that is held keeps its segments: a clean stop tells the next start which there are.
+/// Method: hold it, look for old segments; let it go, look again.
+#[test]
+fn a_log_that_is_held_keeps_its_segments() {
+    sim::run(25, |io, _disk| async move {
+        let config = LogConfig { retention_bytes: 100_000, retention_ms: -1, ..small() };
+        let (log, _) = open(&io, &config).await;
+        fill(&log, 100).await;
+        io.sleep(Duration::from_secs(1)).await;
+        let segments_count = log.segments_count();
+        log.0.held.set(true);
+        log.set_config(LogConfig { retention_ms: 1, ..config.clone() });
+        assert_eq!(log.apply_retention(1_000_000).await.unwrap(), 0);
+        assert_eq!(log.segments_count(), segments_count);
+        log.0.held.set(false);
+        log.set_config(config);
+        assert!(log.apply_retention(1_000_000).await.unwrap() > 2);
+    });
+}
+
 /// Goal: retention never strands unwritten bytes. Method: an expired batch, retention before its
 /// write, then wait for it.
 #[test]
